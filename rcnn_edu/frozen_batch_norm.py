@@ -1,0 +1,60 @@
+"""Frozen BatchNorm, folded into the convolution before it.
+
+Detection trains on one or a few images at a time, too few for batch statistics, so the pretrained BatchNorm is kept as
+it is: a fixed scale and shift per channel. conv(x, w)·scale + shift = conv(x, w·scale) + shift, and the right-hand side
+saves a pass over the feature map in each direction. The gradient of w is the same in both, so it is used in training too.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FrozenBatchNormConv2d(nn.Conv2d):
+    """A convolution without bias and the frozen BatchNorm behind it, as one convolution.
+
+    `weight` is the convolution's own and can learn; `scale` and `shift`, both `(out_channels,)`, never change.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        super().__init__(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
+            conv.dilation, conv.groups, bias=False,  # type: ignore[arg-type]
+        )  # fmt: skip
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError("a BatchNorm without running statistics cannot be frozen")
+        self.weight = conv.weight
+        with torch.no_grad():
+            scale = torch.rsqrt(norm.running_var + norm.eps) * norm.weight
+            shift = norm.bias - norm.running_mean * scale
+            if conv.bias is not None:
+                shift += conv.bias * scale
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("shift", shift.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised."""
+        return self._conv_forward(x, self.weight * self.scale[:, None, None, None], self.shift)
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Replace, in place, every convolution that a BatchNorm follows; the BatchNorm becomes an `Identity`.
+
+    "Follows" is by the order in which the parent names its children, which in torchvision's networks is the order in
+    which they run. Raises `ValueError` if a BatchNorm is left over.
+    """
+    previous: tuple[str, nn.Module] | None = None
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            if previous is None or type(previous[1]) is not nn.Conv2d:
+                raise ValueError(f"BatchNorm {name} follows no convolution; it cannot be folded")
+            setattr(module, previous[0], FrozenBatchNormConv2d(previous[1], child))
+            setattr(module, name, nn.Identity())
+        else:
+            fold_batch_norms(child)
+        previous = (name, child)
+    return module

@@ -1,0 +1,230 @@
+"""Faster R-CNN: the ten steps joined, losses in training, detections in evaluation.
+
+Article "Network Organization", "Training" and "Inference" · Faster R-CNN (arXiv 1506.01497)
+
+    images ─ preprocess ─ head ─ features ─┬─ RPN ─┬─ anchor targets ─ RPN loss                  (training)
+                                           │       └─ proposals ─ proposal targets ─┐
+                                           └────────────────── crop pooling ◄───────┘ RoIs
+                                                                    │
+                                                          tail ─ classifier ─┬─ classifier loss  (training)
+                                                                             └─ detections       (inference)
+
+Steps work on one image; the networks on the batch. The model has torchvision's detection interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rcnn_edu.anchor_target import AnchorTargets, anchor_targets
+from rcnn_edu.anchors import base_anchors, grid_anchors
+from rcnn_edu.backbone import STRIDE, build_backbone
+from rcnn_edu.classifier import Classifier, Detections, classifier_loss, detections
+from rcnn_edu.config import Config, ProposalConfig
+from rcnn_edu.crop_pooling import crop_pool
+from rcnn_edu.preprocessing import preprocess
+from rcnn_edu.proposal_layer import Proposals, propose
+from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
+from rcnn_edu.rpn import RPN, RPNOutput
+from rcnn_edu.rpn_loss import rpn_loss
+from rcnn_edu.targets import Target, check_targets
+from rcnn_edu.trace import Trace, trace
+
+Size = tuple[int, int]
+
+
+class ImageBatch(NamedTuple):
+    """Images of any sizes, resized, normalised, and padded with zeros at right and bottom to one size."""
+
+    pixels: Tensor
+    """`(B, 3, h, w)` float32."""
+    sizes: list[Size]
+    """(height, width) of each resized image, without padding."""
+    original_sizes: list[Size]
+    """(height, width) of each image as it came."""
+
+    def to_resized(self, boxes: Tensor, image: int) -> Tensor:
+        """`(N, 4)` boxes in an image's own pixels → in pixels of its resized form."""
+        return boxes.float() * self._factors(image, boxes)
+
+    def to_original(self, boxes: Tensor, image: int) -> Tensor:
+        """`(N, 4)` boxes in pixels of the resized image → in the image's own pixels."""
+        return boxes / self._factors(image, boxes)
+
+    def _factors(self, image: int, like: Tensor) -> Tensor:
+        (height, width), (original_height, original_width) = self.sizes[image], self.original_sizes[image]
+        x, y = width / original_width, height / original_height
+        return torch.tensor([x, y, x, y], dtype=torch.float32).to(like.device, non_blocking=True)
+
+
+class FasterRCNN(nn.Module):
+    """Faster R-CNN, ready to train or, after `load_state_dict`, to detect.
+
+    config: every number, by default the article's; classes: names without background, for captions and reports;
+    generator: source of the two layers' random samples, by default torch's own.
+    Raises `UserError` when pretrained weights cannot be had, `ValueError` when the names do not match the config.
+    """
+
+    def __init__(
+        self,
+        config: Config = Config(),
+        classes: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if classes is not None and len(classes) != config.num_classes - 1:
+            raise ValueError(f"{len(classes)} class names for num_classes {config.num_classes}, background included")
+        if config.anchors.stride != STRIDE:
+            raise ValueError(f"anchors.stride is {config.anchors.stride}; every backbone here has a stride of {STRIDE}")
+        self.config = config
+        self.classes = tuple(classes) if classes else tuple(f"class {i}" for i in range(1, config.num_classes))
+        self.generator = generator
+        self.head, tail = build_backbone(config)
+        channels = config.rpn_channels or min(512, max(256, self.head.out_channels))
+        self.rpn = RPN(self.head.out_channels, channels, config.anchors.per_position)
+        self.classifier = Classifier(tail, config.num_classes)
+        anchors = base_anchors(config.anchors.base_size, config.anchors.ratios, config.anchors.scales)
+        self.base_anchors: Tensor
+        self.register_buffer("base_anchors", anchors, persistent=False)
+        # Channels last is the layout in which convolutions are fastest, and in which crop pooling reads whole rows.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+    ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Losses in training mode, detections in evaluation mode.
+
+        images: `(3, H, W)` each, any mix of sizes, uint8 or floating point in 0..1.
+        targets (training): per image `{"boxes": (G, 4), "labels": (G,)}` in the image's own pixels, labels in
+        1…num_classes−1, G may be 0; other keys are ignored.
+        Returns in training the four losses `rpn_classification`, `rpn_regression`, `classification`, `regression`
+        (0-d, means over the batch); in evaluation per image `{"boxes", "labels", "scores"}` in its own pixels.
+        Raises `ValueError` for an unusable image or target, naming it.
+        """
+        if self.training:
+            if targets is None:
+                raise ValueError("targets are needed in training mode; call model.eval() to detect")
+            return self.losses(images, targets)
+        return self.detect(images)
+
+    def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """The four losses; see `forward`."""
+        if len(images) != len(targets):
+            raise ValueError(f"{len(images)} images, but {len(targets)} targets")
+        check_targets(targets, self.config.num_classes)
+        batch = self.prepare(images)
+        features, rpn_output = self.look(batch)
+
+        rpn_losses, sampled = [], []
+        for image, target in enumerate(targets):
+            gt_boxes = batch.to_resized(target["boxes"], image)
+            class_scores, coefficients, anchors = self.at_anchors(rpn_output, batch, image)
+            size = batch.sizes[image]
+            wanted = self.label(anchors, gt_boxes, size)
+            rpn_losses.append(rpn_loss(class_scores, coefficients, wanted, self.config.rpn_sigma))
+            proposals = self.propose(class_scores, coefficients, anchors, size, self.config.proposals)
+            sampled.append(self.sample(proposals, gt_boxes, target["labels"]))
+
+        crops = self.crop(features, [one.rois for one in sampled])
+        output = self.classifier(crops)
+        everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
+        loss = classifier_loss(*output, everything, self.config.classifier_sigma)
+        return {
+            "rpn_classification": torch.stack([one.classification for one in rpn_losses]).mean(),
+            "rpn_regression": torch.stack([one.regression for one in rpn_losses]).mean(),
+            "classification": loss.classification,
+            "regression": loss.regression,
+        }
+
+    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """Per image its final boxes, labels and scores, best first; see `forward`."""
+        batch = self.prepare(images)
+        features, rpn_output = self.look(batch)
+        rois = []
+        for image in range(len(images)):
+            proposals = self.propose(
+                *self.at_anchors(rpn_output, batch, image), batch.sizes[image], self.config.test_proposals
+            )
+            rois.append(proposals.boxes)
+        output = self.classifier(self.crop(features, rois))
+        results, counts = [], [len(boxes) for boxes in rois]
+        for image, (class_scores, coefficients) in enumerate(
+            zip(output.class_scores.split(counts), output.coefficients.split(counts), strict=True)
+        ):
+            found = self.final_boxes(class_scores, coefficients, rois[image], batch.sizes[image])
+            boxes = batch.to_original(found.boxes, image)
+            results.append({"boxes": boxes, "labels": found.labels, "scores": found.scores})
+        return results
+
+    def trace(self, image: Tensor, target: Target | None = None) -> Trace:
+        """Every intermediate of one image by name; see `Trace`."""
+        return trace(self, image, target)
+
+    # The steps with this model's configuration, shared by the two paths above and by the trace.
+
+    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
+        """Resize and normalise each image, and pad all to one size."""
+        if len(images) == 0:
+            raise ValueError("no images: the batch is empty")
+        ready = [preprocess(image, self.config.preprocessing)[0] for image in images]
+        sizes = [(one.shape[1], one.shape[2]) for one in ready]
+        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+        padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
+        pixels = padded.contiguous(memory_format=torch.channels_last)
+        return ImageBatch(pixels, sizes, [(image.shape[1], image.shape[2]) for image in images])
+
+    def look(self, batch: ImageBatch) -> tuple[Tensor, RPNOutput]:
+        """Features of the batch, and what the RPN says of them."""
+        features = self.head(batch.pixels)
+        if len(set(batch.sizes)) > 1:
+            # Beyond its own border each image continues with zeros, as it would alone.
+            inside = torch.zeros_like(features[:, :1])
+            for image, (height, width) in enumerate(map(feature_size, batch.sizes)):
+                inside[image, :, :height, :width] = 1
+            features = features * inside
+        return features, self.rpn(features)
+
+    def at_anchors(self, output: RPNOutput, batch: ImageBatch, image: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One image's class scores `(A, 2)`, coefficients `(A, 4)` and anchors `(A, 4)`."""
+        cells = feature_size(batch.sizes[image])
+        return *output.of_image(image, cells), grid_anchors(cells, self.config.anchors.stride, self.base_anchors)
+
+    def label(self, anchors: Tensor, gt_boxes: Tensor, image_size: Size) -> AnchorTargets:
+        """What the RPN should say at one image's anchors."""
+        return anchor_targets(anchors, gt_boxes, image_size, self.config.anchor_target, self.generator)
+
+    def propose(
+        self, class_scores: Tensor, coefficients: Tensor, anchors: Tensor, image_size: Size, config: ProposalConfig
+    ) -> Proposals:
+        """Proposals of one image; its objectness is the softmax probability of foreground."""
+        objectness = class_scores.detach().float().softmax(dim=1)[:, 1]
+        if not self.config.crop_pooling.differentiable_rois:
+            coefficients = coefficients.detach()
+        return propose(objectness, coefficients, anchors, image_size, config)
+
+    def sample(self, proposals: Proposals, gt_boxes: Tensor, gt_labels: Tensor) -> ProposalTargets:
+        """The RoIs of one image that the classifier learns from."""
+        return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, self.generator)
+
+    def crop(self, features: Tensor, rois: Sequence[Tensor]) -> Tensor:
+        """Crops of all RoIs of the batch."""
+        pooling = self.config.crop_pooling
+        return crop_pool(
+            features, rois, self.config.anchors.stride, pooling.output_size,
+            mode=pooling.mode, differentiable_rois=pooling.differentiable_rois,
+        )  # fmt: skip
+
+    def final_boxes(self, class_scores: Tensor, coefficients: Tensor, rois: Tensor, image_size: Size) -> Detections:
+        """Detections of one image, in pixels of the resized image."""
+        std = self.config.proposal_target.target_std
+        return detections(class_scores, coefficients, rois, image_size, self.config.detection, std)
+
+
+def feature_size(image_size: Size) -> Size:
+    """Cells of the feature map of an image of (height, width) pixels: ⌈h/16⌉, ⌈w/16⌉."""
+    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)

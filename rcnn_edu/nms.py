@@ -1,0 +1,97 @@
+"""Non-maximum suppression: of boxes that cover the same thing, keep the best.
+
+Article, appendix "Non-Maximum Suppression" · R-CNN (arXiv 1311.2524) §2.2 · notebook 10
+
+Take the best-scored box that is left, keep it, drop every box that overlaps it by more than a threshold; repeat.
+`nms_steps` is that sentence in code, one decision at a time. `nms` gives the same result at production speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torchvision.ops
+from torch import Tensor
+
+from rcnn_edu.boxes import box_iou
+
+
+class NMSStep(NamedTuple):
+    """One decision of greedy suppression; indices are rows of the boxes that went in."""
+
+    kept: int
+    """The box that this step keeps: the best-scored of those that were left."""
+    suppressed: Tensor
+    """`(S,)` int64: the boxes that it suppresses, best score first."""
+    iou: Tensor
+    """`(S,)` float: their IoU with the kept box."""
+    remaining: Tensor
+    """`(L,)` int64: the boxes still undecided after this step, best score first."""
+
+
+def nms_steps(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Iterator[NMSStep]:
+    """Greedy suppression one decision at a time, for watching; the `kept` of all steps are `nms`'s result.
+
+    boxes: `(N, 4)`; scores: `(N,)`; iou_threshold in 0..1.
+    """
+    boxes = _at_least_float32(boxes)
+    remaining = _best_first(boxes, scores)
+    while len(remaining):
+        best, others = remaining[0], remaining[1:]
+        iou = box_iou(boxes[best][None], boxes[others])[0]
+        overlaps = iou.double() > iou_threshold  # a float32 of 0.3 is above 0.3: compare as the fast kernel does
+        remaining = others[~overlaps]
+        yield NMSStep(int(best), others[overlaps], iou[overlaps], remaining)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_kept: int | None = None) -> Tensor:
+    """Indices of the boxes that survive, best score first; of equal scores the earlier row wins.
+
+    boxes: `(N, 4)`; scores: `(N,)`; a box that overlaps a better one by more than `iou_threshold` (IoU, 0..1) is
+    suppressed. `max_kept` stops after that many survivors, which changes none of them. A row with a NaN score or a
+    non-finite coordinate is never kept. Returns int64 `(K,)` on the device of `boxes`.
+    """
+    order = _best_first(boxes, scores)
+    if max_kept is None:
+        max_kept = len(order)
+    boxes, scores = _at_least_float32(boxes[order]), _at_least_float32(scores[order])
+    # Whether a box survives depends on better boxes alone. So when only the first survivors are wanted, the best few
+    # boxes are decided first, and the rest only if they gave too few: each round joins last round's survivors, who
+    # cannot suppress each other, with as many undecided boxes again as were decided so far.
+    kept = order.new_empty(0)
+    decided, until = 0, min(len(order), max_kept + max_kept // 2)
+    while decided < len(order) and len(kept) < max_kept:
+        candidates = torch.cat([kept, torch.arange(decided, until, device=order.device)])
+        kept = candidates[torchvision.ops.nms(boxes[candidates], scores[candidates], iou_threshold)]
+        decided, until = until, min(len(order), 2 * until)
+    return order[kept[:max_kept]]
+
+
+def batched_nms(
+    boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, max_kept: int | None = None
+) -> Tensor:
+    """`nms` within each class: boxes of different classes never suppress each other.
+
+    classes: `(N,)` integers. Returns the kept indices over all classes, best score first.
+    """
+    survivors = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
+    for label in classes.unique():
+        rows = torch.nonzero(classes == label)[:, 0]
+        survivors.append(rows[nms(boxes[rows], scores[rows], iou_threshold)])
+    kept = torch.cat(survivors).sort().values
+    return kept[torch.argsort(scores[kept], descending=True, stable=True)][:max_kept]
+
+
+def _best_first(boxes: Tensor, scores: Tensor) -> Tensor:
+    """Rows in the order of their scores, ties in the order of rows; rows that are not finite are left out."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1]:
+        raise ValueError(f"boxes must be (N, 4) and scores (N,); got {tuple(boxes.shape)} and {tuple(scores.shape)}")
+    order = torch.argsort(scores, descending=True, stable=True)
+    usable = torch.isfinite(boxes).all(dim=1) & ~torch.isnan(scores)
+    return order[usable[order]]
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
