@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .detection_rows import Floats, Ints, Rows, gather
-from .errors import UserError
+from rcnn_edu.detection_rows import Floats, Ints, Rows, gather
+from rcnn_edu.errors import UserError
 
 # The recalls 0, 0.1 … 1 of VOC 2007 in floating point, as the published evaluation scripts have them: three of ten
 # objects fall just short of 0.30000000000000004. An exact 0.3 would give other numbers than theirs.
@@ -231,7 +231,7 @@ def _coco_library(library: str | None) -> tuple[Any, Any]:
         with contextlib.suppress(ImportError):
             make_dataset = importlib.import_module(coco_module).COCO
             return make_dataset, getattr(importlib.import_module(evaluator_module), evaluator)
-    raise UserError(f'COCO AP needs {library or "faster_coco_eval"}: pip install "rcnn_edu[coco]"')
+    raise UserError(f"COCO AP needs a library that is not installed; pip install {library or 'faster-coco-eval'}")
 
 
 def _annotations(rows: Rows, key: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ Steps work on one image; the networks on the batch. The model has torchvision's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +84,8 @@ class FasterRCNN(nn.Module):
         self.config = config
         self.classes = tuple(classes) if classes else tuple(f"class {i}" for i in range(1, config.num_classes))
         self.generator = generator
+        self.trained_on: dict[str, Any] = {}
+        """What the weights were trained on, if they came from a checkpoint: see checkpoint.describe_data."""
         self.head, tail = build_backbone(config)
         channels = config.rpn_channels or min(512, max(256, self.head.out_channels))
         self.rpn = RPN(self.head.out_channels, channels, config.anchors.per_position)

@@ -1,0 +1,43 @@
+"""What all programs share: one-line errors with exit code 2, and the choice of a device."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from rcnn_edu.errors import UserError
+
+
+def run_program(program: Callable[[], int | None]) -> None:
+    """Run `program` and exit with its code; a `UserError` is one line on standard error and exit code 2."""
+    try:
+        code = program()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU if there is one, else the CPU. Raises `UserError` for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {name} cannot be used ({reason}); use --device cpu or --device auto") from error
+    return device
+
+
+def use_bfloat16(amp: Literal["off", "bf16", "auto"], device: torch.device) -> bool:
+    """Whether to compute in bfloat16; `auto`: where the processor has instructions for it, so that it is faster."""
+    if amp != "auto":
+        return amp == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

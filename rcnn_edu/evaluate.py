@@ -1,0 +1,169 @@
+"""`python -m rcnn_edu.evaluate`: how good a trained model is, on the validation split of a dataset.
+
+One run over the images, one set of detections, and on those: VOC AP by area and by 11 points, and COCO AP.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from rcnn_edu.checkpoint import checkpoint_path, load, seen_in_training
+from rcnn_edu.cli import choose_device, run_program, use_bfloat16
+from rcnn_edu.data.choose import DetectionDataset, choose_validation
+from rcnn_edu.errors import UserError
+from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
+from rcnn_edu.model import FasterRCNN
+from rcnn_edu.recipes import DataConfig
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Measure a trained model's average precision."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Name of a shipped model, a checkpoint file, or a run folder."""
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
+    output: Path | None = None
+    """Folder to write detections.json and ap.json to (none: only print)."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto: a GPU if there is one."""
+    amp: Literal["off", "bf16", "auto"] = "off"
+    """Compute in bfloat16; auto: if the processor is faster at it."""
+    workers: int = 2
+    """Processes that decode images."""
+
+
+class Results(list[tuple[str, dict[str, Tensor], dict[str, Tensor]]]):
+    """Per image its id, what was detected, and what is there; all on the CPU."""
+
+    @property
+    def detections(self) -> list[dict[str, Tensor]]:
+        return [found for _, found, _ in self]
+
+    @property
+    def targets(self) -> list[dict[str, Tensor]]:
+        return [target for _, _, target in self]
+
+
+def run_detector(
+    model: FasterRCNN, dataset: DetectionDataset, device: torch.device, bfloat16: bool = False, workers: int = 2
+) -> Results:
+    """Detect in every image of `dataset`, one at a time; the model's mode is put back."""
+    was_training = model.training
+    model.eval()
+    loader: DataLoader[Any] = DataLoader(
+        _AsDataset(dataset), batch_size=None, num_workers=workers, generator=torch.Generator()
+    )
+    results = Results()
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        for image, target in tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=None):
+            (found,) = model.detect([image.to(device)])
+            results.append((target["image_id"], {k: v.cpu() for k, v in found.items()}, target))
+    model.train(was_training)
+    return results
+
+
+def measure(results: Results, num_classes: int) -> tuple[VOCResult, COCOResult]:
+    """VOC and COCO average precision of the same detections."""
+    found, targets = results.detections, results.targets
+    return voc_ap(found, targets, num_classes), coco_ap(found, targets, num_classes)
+
+
+def evaluate(config: EvaluateConfig) -> VOCResult:
+    """Run the program. Raises `UserError` for a model or dataset that cannot be used."""
+    device = choose_device(config.device)
+    model = load(config.model, device)
+    dataset = choose_validation(config.data)
+    if dataset.classes != model.classes:
+        raise UserError(
+            f"{checkpoint_path(config.model)}: detects {', '.join(model.classes)}; "
+            f"the dataset is read with {', '.join(dataset.classes)}; give the model's with --classes"
+        )
+    warn_if_seen(model, dataset.image_ids)
+    results = run_detector(model, dataset, device, use_bfloat16(config.amp, device), config.workers)
+    voc, coco = measure(results, model.config.num_classes)
+    print(f"{config.model} on {len(results)} images of {config.data.data}")
+    if dataset.problems:
+        print(f"left out with --skip-bad: {len(dataset.problems)} images or objects")
+    print(format_table(voc, model.classes, coco))
+    if config.output is not None:
+        write_results(config.output, results, model.classes, voc, coco)
+    return voc
+
+
+def warn_if_seen(model: FasterRCNN, image_ids: Sequence[str]) -> None:
+    """Say loudly when the images to evaluate on were trained on."""
+    if seen := seen_in_training(model.trained_on, image_ids):
+        line = f"WARNING: the model was trained on {seen} of these {len(image_ids)} images; its AP here means little."
+        print("\n".join(["!" * len(line), line, "!" * len(line)]), file=sys.stderr)
+
+
+def write_results(
+    folder: Path, results: Results, classes: Sequence[str], voc: VOCResult, coco: COCOResult
+) -> None:
+    """detections.json, boxes and scores of every image; ap.json, the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = [
+        {
+            "image_id": image_id,
+            "detections": [
+                {"label": classes[label - 1], "score": round(score, 5), "box": [round(v, 2) for v in box]}
+                for box, label, score in zip(*(found[k].tolist() for k in ("boxes", "labels", "scores")), strict=True)
+            ],
+        }
+        for image_id, found, _ in results
+    ]
+    (folder / "detections.json").write_text(json.dumps(listed, indent=1) + "\n")
+    (folder / "ap.json").write_text(json.dumps(summary(voc, coco, classes), indent=1) + "\n")
+
+
+def summary(voc: VOCResult, coco: COCOResult, classes: Sequence[str]) -> dict[str, Any]:
+    """The AP table as numbers for JSON; null where a class has no object."""
+
+    def number(value: float) -> float | None:
+        return None if value != value else round(float(value), 5)
+
+    return {
+        "map_area": number(voc.map_area),
+        "map_11point": number(voc.map_11point),
+        "coco_ap": number(coco.ap),
+        "coco_ap50": number(coco.ap50),
+        "coco_ap75": number(coco.ap75),
+        "ap_area": {name: number(v) for name, v in zip(classes, voc.ap_area, strict=True)},
+        "ap_11point": {name: number(v) for name, v in zip(classes, voc.ap_11point, strict=True)},
+    }
+
+
+class _AsDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
+    """A detection dataset under the type that torch's loader asks for."""
+
+    def __init__(self, dataset: DetectionDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        return self.dataset[index]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    def program() -> None:
+        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m rcnn_edu.evaluate", description=__doc__))
+    run_program(program)
+
+
+if __name__ == "__main__":
+    main()

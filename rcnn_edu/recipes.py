@@ -1,0 +1,177 @@
+"""How a model is trained: one dataclass, and named recipes that fill it.
+
+`python -m rcnn_edu.train --help` is made from this file and from config.py; every field is an option.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rcnn_edu.config import (
+    AnchorConfig,
+    AnchorTargetConfig,
+    Config,
+    PreprocessingConfig,
+    ProposalConfig,
+    ProposalTargetConfig,
+)
+from rcnn_edu.errors import UserError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on and what to evaluate on."""
+
+    data: str = "voc2007"
+    """shapes (drawn on the spot), voc2007, voc0712, or the path of a dataset in VOC layout."""
+    data_folder: Path = Path("datasets")
+    """Where shapes, voc2007 and voc0712 are kept."""
+    download: bool = False
+    """Fetch voc2007 or voc0712 if it is not in the data folder."""
+    train_split: str = "train"
+    """List under ImageSets/Main to train on, of a dataset given by path."""
+    val_split: str = "val"
+    """List under ImageSets/Main to evaluate on, of a dataset given by path."""
+    classes: tuple[str, ...] | None = None
+    """Class names without background (none: the 20 of VOC, or the five shapes)."""
+    discover_classes: bool = False
+    """Take the class names from the dataset's own annotations."""
+    skip_bad: bool = False
+    """Leave out, and count, what cannot be used, instead of stopping at it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train Faster R-CNN."""
+
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
+    model: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+    output: Path = Path("runs/latest")
+    """Folder for checkpoints, metrics, curves and example detections."""
+    resume: bool = False
+    """Go on from the checkpoint in the output folder, exactly as if nothing had happened."""
+    overwrite: bool = False
+    """Start anew even though the output folder holds a run."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto: a GPU if there is one."""
+    amp: Literal["off", "bf16", "auto"] = "off"
+    """Compute in bfloat16 where that is safe; auto: if the processor is faster at it."""
+    workers: int = 2
+    """Processes that decode images."""
+    seed: int = 0
+    """Of the initial weights, the order of the images, the flips and the sampling."""
+
+    steps: int = 70_000
+    """Batches to train on."""
+    batch_size: int = 1
+    """Images a step."""
+    flip: bool = True
+    """TRAIN.USE_FLIPPED: mirror every other image."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Stochastic gradient descent with momentum, or AdamW."""
+    learning_rate: float = 1e-3
+    """LEARNING_RATE, after the warm-up."""
+    momentum: float = 0.9
+    """MOMENTUM of sgd."""
+    weight_decay: float = 1e-4
+    """WEIGHT_DECAY, on weights; biases and normalisation have none."""
+    schedule: Literal["step", "cosine"] = "step"
+    """step: times 0.1 at every milestone; cosine: down to 0 at the last step."""
+    milestones: tuple[int, ...] = (50_000,)
+    """STEPSIZE: steps after which the learning rate falls to a tenth."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from a hundredth."""
+    clip_norm: float | None = None
+    """Scale gradients down to this norm (none: leave them)."""
+
+    log_every: int = 20
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int = 0
+    """Steps between evaluations on the validation split (0: once, at the end)."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "log_every", "checkpoint_every"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("workers", "evaluate_every", "warmup_steps", "weight_decay", "momentum"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be zero or more")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise UserError(f"clip_norm is {self.clip_norm}; it must be positive")
+
+
+def article() -> TrainConfig:
+    """The article's numbers: ResNet-50 on PASCAL VOC, one image a step, 600 × 1000 pixels."""
+    return TrainConfig()
+
+
+def shapes() -> TrainConfig:
+    """The demo: `tiny` learns five shapes from nothing in minutes on a CPU."""
+    model = Config(
+        backbone="tiny",
+        num_classes=6,
+        pretrained=False,
+        rpn_channels=96,
+        preprocessing=PreprocessingConfig(target_size=240, max_size=320),
+        anchors=AnchorConfig(scales=(2.0, 4.0, 7.0)),
+        proposals=ProposalConfig(1000, 300),
+        test_proposals=ProposalConfig(600, 100),
+        anchor_target=AnchorTargetConfig(batch_size=128),
+        proposal_target=ProposalTargetConfig(batch_size=48, bg_threshold_lo=0.0),
+    )
+    return TrainConfig(
+        data=DataConfig(data="shapes"),
+        model=model,
+        output=Path("runs/shapes"),
+        amp="auto",
+        steps=600,
+        batch_size=8,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_steps=30,
+        clip_norm=5.0,
+        log_every=10,
+        checkpoint_every=100,
+    )
+
+
+def mobile() -> TrainConfig:
+    """MobileNetV2 on small photos: a detector that a laptop trains in about an hour and runs in a blink."""
+    model = Config(
+        backbone="mobilenet_v2",
+        preprocessing=PreprocessingConfig(target_size=352, max_size=588),
+        anchors=AnchorConfig(scales=(2.0, 4.0, 8.0, 16.0)),
+        proposals=ProposalConfig(2000, 500),
+        test_proposals=ProposalConfig(1000, 200),
+        proposal_target=ProposalTargetConfig(batch_size=64, bg_threshold_lo=0.0),
+    )
+    return TrainConfig(
+        model=model,
+        output=Path("runs/mobile"),
+        amp="auto",
+        steps=6000,
+        batch_size=4,
+        learning_rate=1e-2,
+        weight_decay=1e-4,
+        schedule="cosine",
+        warmup_steps=200,
+        clip_norm=10.0,
+        checkpoint_every=250,
+    )
+
+
+RECIPES = {"article": article, "shapes": shapes, "mobile": mobile}
+
+
+def with_classes(config: TrainConfig, count: int) -> TrainConfig:
+    """`config` for `count` classes without background, as found in the dataset."""
+    return replace(config, model=replace(config.model, num_classes=count + 1))
