@@ -57,10 +57,7 @@ def anchor_targets(
     background = keep_at_random(labels == BACKGROUND, config.batch_size, room, generator)
 
     labels = torch.where(foreground, FOREGROUND, torch.where(background, BACKGROUND, DONT_CARE))
-    if len(gt_boxes) == 0:
-        targets = torch.zeros_like(anchors)
-    else:
-        targets = encode_boxes(anchors, gt_boxes[matched_gt])
+    targets = encode_boxes(anchors, gt_boxes[matched_gt]) if len(gt_boxes) else torch.zeros_like(anchors)
     return AnchorTargets(labels, targets, max_iou, matched_gt)
 
 
@@ -70,7 +67,7 @@ def label_anchors(
     image_size: tuple[int, int],
     config: AnchorTargetConfig = AnchorTargetConfig(),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels before sampling, best IoU, and matched object of each anchor: `(labels, max_iou, matched_gt)`, all `(A,)`."""
+    """The labels before sampling: `(labels, max_iou, matched_gt)`, each `(A,)`, as in `AnchorTargets`."""
     inside = inside_image(anchors, image_size)
     if len(gt_boxes) == 0:
         max_iou = anchors.new_zeros(len(anchors))

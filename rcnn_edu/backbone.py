@@ -16,7 +16,8 @@ Article "Network Organization" · Faster R-CNN (arXiv 1506.01497) §3 · ResNet 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -43,7 +44,7 @@ class Backbone(NamedTuple):
 class Head(nn.Module):
     """The part that sees the whole image; `stages` run one after the other, named as in the pretrained network."""
 
-    def __init__(self, stages: list[tuple[str, nn.Module]], out_channels: int) -> None:
+    def __init__(self, stages: Sequence[tuple[str, nn.Module]], out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
         self._stage_names = [name for name, _ in stages]
@@ -81,7 +82,7 @@ def build_backbone(config: Config) -> Backbone:
     """
     if config.backbone == "tiny":
         if config.backbone_weights is not None:
-            raise UserError(f"tiny has no ImageNet weights to load from {config.backbone_weights}; leave the option out")
+            raise UserError(f"tiny has no ImageNet weights; leave --backbone-weights {config.backbone_weights} out")
         backbone = Backbone(Head(tiny_stages(), 96), Tail([tiny_tail()], 128))
     else:
         network = _pretrained(config)
@@ -105,15 +106,15 @@ def _pretrained(config: Config) -> nn.Module:
     """torchvision's classification network with ImageNet weights: a local file's, downloaded, or none."""
     name = config.backbone
     if config.backbone_weights is None and config.pretrained:
-        # The weights with which the field trains detectors; torchvision's later recipes transfer worse with frozen BatchNorm.
+        # V1: the weights that the field trains detectors from.
         try:
-            return torchvision.models.get_model(name, weights="IMAGENET1K_V1")
+            return cast(nn.Module, torchvision.models.get_model(name, weights="IMAGENET1K_V1"))
         except OSError as error:
             raise UserError(
                 f"the ImageNet weights of {name} could not be downloaded ({error}); "
                 f"give a local file with --backbone-weights, or start from random weights with --no-pretrained"
             ) from error
-    network = torchvision.models.get_model(name, weights=None)
+    network: nn.Module = torchvision.models.get_model(name, weights=None)
     if config.backbone_weights is not None:
         load_backbone_weights(network, config.backbone_weights, name)
     return network
@@ -142,6 +143,9 @@ def load_backbone_weights(network: nn.Module, path: str | Path, name: str) -> No
         if state[key].shape != value.shape:
             found, wanted = tuple(state[key].shape), tuple(value.shape)
             raise UserError(f"{path}: weight {key} has shape {found}, {name} needs {wanted}; is it a {name}?")
+    for key in state:
+        if key not in own and not key.startswith(dropped) and not key.endswith("num_batches_tracked"):
+            raise UserError(f"{path}: has a weight {key}, which {name} has not; is it a {name}?")
     network.load_state_dict({k: v for k, v in state.items() if k in own and not k.startswith(dropped)}, strict=False)
 
 
@@ -159,7 +163,8 @@ def _cut_resnet(network: torchvision.models.ResNet) -> Backbone:
 
 def _cut_vgg(network: torchvision.models.VGG) -> Backbone:
     layers = list(network.features)[:-1]
-    stages, block = [], nn.Sequential()
+    stages: list[tuple[str, nn.Module]] = []
+    block = nn.Sequential()
     for layer in layers:
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = True  # as in Caffe's VGG: sizes are rounded up, as a ResNet's are
@@ -175,6 +180,6 @@ def _cut_mobilenet(network: torchvision.models.MobileNetV2) -> Backbone:
     layers = network.features
     # Cut before each block that halves the resolution: strides 2, 4, 8, 16; the tail keeps its own stride of 2.
     first = [0, 2, 4, 7, 14]
-    stages = [(f"stage{i + 1}", nn.Sequential(*layers[a:b])) for i, (a, b) in enumerate(zip(first, first[1:], strict=False))]
+    stages = [(f"stage{i}", nn.Sequential(*layers[a:b])) for i, (a, b) in enumerate(pairwise(first), start=1)]
     last = cast(Conv2dNormActivation, layers[-1])
     return Backbone(Head(stages, 96), Tail(list(layers[14:]), last.out_channels))

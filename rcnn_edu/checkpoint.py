@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"format", "config", "classes", "weights"} <= content.keys():
         raise UserError(f"{path}: is no checkpoint of this library; backbone weights go to --backbone-weights")
     if content["format"] != FORMAT:
-        raise UserError(f"{path}: has checkpoint format {content['format']}; this version reads {FORMAT}; update rcnn_edu")
+        raise UserError(f"{path}: has format {content['format']}; this version reads {FORMAT}; update rcnn_edu")
     return content
 
 
@@ -78,7 +78,8 @@ def load_weights(model: FasterRCNN, content: dict[str, Any], path: Path) -> None
     """Copy a checkpoint's weights into `model`. Raises `UserError` if it is of another backbone or class count."""
     theirs, ours = content["config"], model.config
     if theirs["backbone"] != ours.backbone:
-        raise UserError(f"{path}: holds a {theirs['backbone']}, not a {ours.backbone}; use --backbone {theirs['backbone']}")
+        found = theirs["backbone"]
+        raise UserError(f"{path}: holds a {found}, not a {ours.backbone}; use --backbone {found}")
     if theirs["num_classes"] != ours.num_classes:
         raise UserError(
             f"{path}: was trained for {theirs['num_classes'] - 1} classes, the model has {ours.num_classes - 1}; "

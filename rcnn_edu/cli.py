@@ -11,14 +11,13 @@ import torch
 from rcnn_edu.errors import UserError
 
 
-def run_program(program: Callable[[], int | None]) -> None:
-    """Run `program` and exit with its code; a `UserError` is one line on standard error and exit code 2."""
+def run_program(program: Callable[[], object]) -> None:
+    """Run `program`; a `UserError` becomes one line on standard error and exit code 2."""
     try:
-        code = program()
+        program()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(code)
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,5 +38,5 @@ def use_bfloat16(amp: Literal["off", "bf16", "auto"], device: torch.device) -> b
     if amp != "auto":
         return amp == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())  # no public test exists

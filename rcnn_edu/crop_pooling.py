@@ -87,7 +87,7 @@ def sampling_points(rois: Tensor, stride: int, output_size: int) -> tuple[Tensor
 
 def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag, the CPU's fastest form."""
-    images, channels, height, width = features.shape
+    channels, height, width = features.shape[1:]
     table = features.permute(0, 2, 3, 1).reshape(-1, channels).float()
     size = points[0][0].shape[1]
     cells, weights = [], []
@@ -117,12 +117,16 @@ def _pool_by_grid_sample(features: Tensor, points: Sequence[tuple[Tensor, Tensor
     The kernel runs one thread per sample and loops over channels, so the channels are split into groups that run
     side by side.
     """
-    images, channels, height, width = features.shape
+    if min(features.shape[2:]) < 2:
+        # grid_sample puts every point of a one-cell map on that cell; a second cell, of zeros, tells them apart.
+        features = F.pad(features, (0, max(0, 2 - features.shape[3]), 0, max(0, 2 - features.shape[2])))
+    channels, height, width = features.shape[1:]
     size = points[0][0].shape[1]
     groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
     crops = []
     for image, (x, y) in enumerate(points):
-        grid = torch.stack(torch.broadcast_tensors(_normalized(x, width)[:, None], _normalized(y, height)[:, :, None]), -1)
+        across, down = _normalized(x, width)[:, None, :], _normalized(y, height)[:, :, None]
+        grid = torch.stack(torch.broadcast_tensors(across, down), dim=-1)
         tall = grid.reshape(1, -1, size, 2).expand(groups, -1, -1, -1)
         grouped = features[image].float().unflatten(0, (groups, -1))
         sampled = F.grid_sample(grouped, tall, mode="bilinear", padding_mode="zeros", align_corners=True)
@@ -131,5 +135,5 @@ def _pool_by_grid_sample(features: Tensor, points: Sequence[tuple[Tensor, Tensor
 
 
 def _normalized(position: Tensor, cells: int) -> Tensor:
-    """Cells 0…cells−1 to grid_sample's −1…1; a map of one cell has no extent, and is widened to two."""
-    return position * (2 / max(cells - 1, 1)) - 1
+    """Cells 0…cells−1 to grid_sample's −1…1; at least two cells."""
+    return position * (2 / (cells - 1)) - 1

@@ -16,12 +16,32 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import EllipseCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from rcnn_edu.boxes import box_iou
 from rcnn_edu.label_tags import draw_tag
+from rcnn_edu.loss_curves import plot_losses
+
+__all__ = [
+    "BACKGROUND",
+    "DONT_CARE",
+    "FOREGROUND",
+    "KEPT",
+    "OBJECT",
+    "PROPOSAL",
+    "detection_grid",
+    "draw_boxes",
+    "draw_detections",
+    "draw_image",
+    "draw_labelled_anchors",
+    "new_figure",
+    "plot_losses",
+    "to_array",
+    "to_png",
+]
 
 OBJECT = "#0072B2"
 FOREGROUND = "#009E73"
@@ -29,14 +49,6 @@ BACKGROUND = "#D55E00"
 DONT_CARE = "#999999"
 PROPOSAL = "#CC79A7"
 KEPT = "#E69F00"
-
-_LOSSES = {  # name in the records: name in words, colour; the RPN's two are blues, the classifier's two oranges
-    "rpn_classification": ("RPN: object or not", "#0072B2"),
-    "rpn_regression": ("RPN: box coefficients", "#56B4E9"),
-    "classification": ("classifier: which class", "#D55E00"),
-    "regression": ("classifier: box coefficients", "#E69F00"),
-}
-_PRECISIONS = {"map_area": ("area under the curve", "#009E73"), "map_11point": ("11 points (VOC 2007)", "#CC79A7")}
 
 
 def new_figure(width: int, height: int, dpi: float = 100) -> tuple[Figure, Axes]:
@@ -55,9 +67,10 @@ def new_figure(width: int, height: int, dpi: float = 100) -> tuple[Figure, Axes]
 
 def to_array(figure: Figure) -> NDArray[np.uint8]:
     """The drawn figure, uint8 `(height, width, 3)`."""
-    canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
+    canvas: Any = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
 
 
 def to_png(figure: Figure, path: str | Path) -> None:
@@ -100,7 +113,7 @@ def draw_boxes(
     outlines = _to_numpy(boxes).reshape(-1, 4)
     if labels is not None and len(labels) != len(outlines):
         raise ValueError(f"{len(labels)} labels for {len(outlines)} boxes")
-    corners = outlines[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    corners = list(outlines[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
     artists: list[Artist] = []
     # A pale edge under thick lines keeps them apart from a photo of about their colour.
     halo = [("white", linewidth + 1.6, alpha * 0.6)] if linewidth >= 1.5 else []
@@ -112,23 +125,36 @@ def draw_boxes(
     return artists
 
 
-def draw_labelled_anchors(axes: Axes, anchors: Any, labels: Any, limit: int = 250) -> list[Artist]:
+def draw_labelled_anchors(axes: Axes, anchors: Any, labels: Any, limit: int = 60) -> list[Artist]:
     """Outline anchors `(A, 4)` by their labels `(A,)`: 1 foreground, 0 background, -1 don't care.
 
-    Every foreground anchor is drawn, on top. Of background and don't care at most `limit` each, spaced evenly
-    over the list, and the fainter the more there are: thousands of outlines would hide the photo.
+    Every foreground anchor is drawn, on top and with a dot at its centre. Of background and don't care at most
+    `limit` each are drawn, spaced evenly over the list: thousands of outlines would hide the photo. More than 20
+    foreground anchors are drawn with thin lines for the same reason.
     """
     boxes, values = _to_numpy(anchors).reshape(-1, 4), _to_numpy(labels).reshape(-1)
     if len(boxes) != len(values):
         raise ValueError(f"{len(values)} labels for {len(boxes)} anchors")
     artists: list[Artist] = []
-    for value, color, linewidth, strength in ((-1, DONT_CARE, 0.5, 0.5), (0, BACKGROUND, 0.9, 0.9)):
+    for value, color, linewidth, alpha in ((-1, DONT_CARE, 0.7, 0.4), (0, BACKGROUND, 0.9, 0.55)):
         chosen = np.flatnonzero(values == value)
         if len(chosen) > limit:
             chosen = chosen[np.linspace(0, len(chosen) - 1, limit).astype(int)]
-        alpha = strength * min(1.0, (12 / max(len(chosen), 1)) ** 0.5)
         artists += draw_boxes(axes, boxes[chosen], color, linewidth=linewidth, alpha=alpha)
-    return artists + draw_boxes(axes, boxes[values == 1], FOREGROUND, linewidth=2.0)
+    foreground = boxes[values == 1]
+    few = len(foreground) <= 20
+    artists += draw_boxes(axes, foreground, FOREGROUND, linewidth=2.0 if few else 0.8, alpha=1.0 if few else 0.5)
+    centres = (foreground[:, :2] + foreground[:, 2:]) / 2
+    dots = EllipseCollection(
+        *(5.0, 5.0, 0.0),  # points
+        units="points",
+        offsets=centres,
+        offset_transform=axes.transData,
+        facecolors=FOREGROUND,
+        edgecolors="white",
+        linewidths=0.6,
+    )
+    return [*artists, axes.add_collection(dots, autolim=False)]
 
 
 def draw_detections(
@@ -138,23 +164,27 @@ def draw_detections(
     classes: Sequence[str],
     targets: Mapping[str, Any] | None = None,
     score_threshold: float = 0.5,
+    fontsize: float = 9.0,
 ) -> list[Artist]:
     """An image, its objects if known, and its detections with class and score.
 
     detections: `boxes` (D, 4), `labels` (D,) in 1..C, `scores` (D,); shown from `score_threshold` on.
-    targets: `boxes` (G, 4), and `labels` (G,). classes: C names, without background.
+    targets: `boxes` (G, 4), `labels` (G,); an object is named only where it was missed, that is, where no shown
+    detection of its class has an IoU of 0.5 or more with it. classes: C names, without background.
     """
     artists = draw_image(axes, image)
     kept = _to_numpy(detections["scores"]) >= score_threshold
-    found = [_to_numpy(detections[key])[kept] for key in ("boxes", "labels", "scores")]
-    tags = [f"{classes[int(label) - 1]} {score:.2f}" for label, score in zip(*found[1:], strict=True)]
-    if targets is not None:
-        artists += draw_boxes(axes, targets["boxes"], OBJECT, linewidth=3.5)
-    artists += draw_boxes(axes, found[0], KEPT, tags)
-    if targets is not None:  # after the detections, which have first choice of place for their tags
-        names = [classes[int(label) - 1] for label in _to_numpy(targets["labels"])]
-        boxes = _to_numpy(targets["boxes"]).reshape(-1, 4)
-        artists += [draw_tag(axes, box, name, OBJECT, 9.0) for box, name in zip(boxes, names, strict=True)]
+    boxes, labels, scores = (_to_numpy(detections[key])[kept] for key in ("boxes", "labels", "scores"))
+    tags = [f"{classes[int(label) - 1]} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
+    if targets is None:
+        return artists + draw_boxes(axes, boxes, KEPT, tags, fontsize=fontsize)
+    objects, names = _to_numpy(targets["boxes"]).reshape(-1, 4), _to_numpy(targets["labels"])
+    artists += draw_boxes(axes, objects, OBJECT, linewidth=3.5)
+    artists += draw_boxes(axes, boxes, KEPT, tags, fontsize=fontsize)
+    overlaps = box_iou(torch.as_tensor(objects).float(), torch.as_tensor(boxes).float().reshape(-1, 4)).numpy()
+    found = ((overlaps >= 0.5) & (names[:, None] == labels)).any(axis=1)
+    for box, name in zip(objects[~found], names[~found], strict=True):
+        artists.append(draw_tag(axes, box, classes[int(name) - 1], OBJECT, fontsize))
     return artists
 
 
@@ -167,73 +197,25 @@ def detection_grid(
 ) -> None:
     """Write a contact sheet: one cell an item `(image, detections, targets or None)`, as `draw_detections` has them."""
     columns = max(1, min(columns, len(items)))
-    rows = max(1, -(-len(items) // columns))
-    cell_width, cell_height, gap, foot = 360, 280, 8, 34
-    width, height = max(columns, 2) * cell_width, rows * cell_height + foot
+    rows = -(-len(items) // columns)
+    cell_width, cell_height, gap, foot = 360, 280, 8, 34 if columns > 1 else 58
+    width, height = columns * cell_width, rows * cell_height + foot
     figure, frame = new_figure(width, height)
     for index, (image, detections, targets) in enumerate(items):
         left, top = index % columns * cell_width + gap / 2, index // columns * cell_height + gap / 2
         place = left / width, 1 - (top + cell_height - gap) / height
         axes = figure.add_axes((*place, (cell_width - gap) / width, (cell_height - gap) / height))
-        draw_detections(axes, image, detections, classes, targets, score_threshold)
-    handles = [Patch(color=OBJECT, label="object"), Patch(color=KEPT, label=f"detected, score {score_threshold:g} or more")]
-    frame.legend(handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=11, borderaxespad=0.3)
+        draw_detections(axes, image, detections, classes, targets, score_threshold, fontsize=8.0)
+    handles = [
+        Patch(color=OBJECT, label="object, named where missed"),
+        Patch(color=KEPT, label=f"detected, score {score_threshold:g} or more"),
+    ]
+    frame.legend(handles=handles, loc="lower center", ncols=min(columns, 2), frameon=False, fontsize=11)
     to_png(figure, path)
-
-
-def plot_losses(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Write the curves of a training run: its four losses, and mAP where it was evaluated.
-
-    records: the lines of metrics.jsonl; those with losses have `step` and the losses by name, those of an
-    evaluation `step`, `map_area` and `map_11point`. Missing and non-finite values are gaps.
-    """
-    precisions = {key: _series(records, key) for key in _PRECISIONS}
-    panels = 2 if any(len(steps) for steps, _ in precisions.values()) else 1
-    figure = Figure(figsize=(5.5 * panels + 1.5, 4.5), dpi=100)
-    left, *right = np.atleast_1d(figure.subplots(1, panels))
-    smooth = {}
-    for key, (words, color) in _LOSSES.items():
-        steps, values = _series(records, key)
-        smooth[key] = _smoothed(values)
-        left.plot(steps, values, color=color, alpha=0.2, linewidth=0.8)
-        last = f"  {smooth[key][-1]:.3f}" if len(values) else ""
-        left.plot(steps, smooth[key], color=color, linewidth=2, label=words + last)
-    left.set(title="Losses: lower is better", xlabel="step", ylabel="loss")
-    ends = np.concatenate(list(smooth.values()))
-    if len(ends) and ends.min() > 0 and ends.max() > 20 * ends.min():
-        left.set_yscale("log")
-        left.yaxis.set_major_formatter("{x:g}")
-    else:
-        left.set_ylim(bottom=0)
-    for axes in right:
-        for key, (steps, values) in precisions.items():
-            words, color = _PRECISIONS[key]
-            axes.plot(steps, values, "o-", color=color, label=f"{words}  {values[-1]:.3f}" if len(values) else words)
-        axes.set(title="mAP on validation: higher is better", xlabel="step", ylim=(0, 1))
-    for axes in (left, *right):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    figure.tight_layout()
-    to_png(figure, path)
-
-
-def _series(records: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], NDArray[np.float64]]:
-    """Steps, rising, and the finite values of `key` at them; of two records of a step the later counts."""
-    found = {record["step"]: record[key] for record in records if record.get(key) is not None}
-    steps = sorted(step for step, value in found.items() if np.isfinite(value))
-    return steps, np.array([found[step] for step in steps], dtype=np.float64)
-
-
-def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moving average, centred, over about a twentieth of the run; shorter towards the ends."""
-    half = len(values) // 40
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    average: NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
-    return average
 
 
 def _to_numpy(values: Any) -> NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)  # numpy has no bfloat16

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from rcnn_edu.checkpoint import checkpoint_path, load, seen_in_training
 from rcnn_edu.cli import choose_device, run_program, use_bfloat16
 from rcnn_edu.data.choose import DetectionDataset, choose_validation
+from rcnn_edu.data.loader import usable_workers
 from rcnn_edu.errors import UserError
 from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
 from rcnn_edu.model import FasterRCNN
@@ -44,39 +45,54 @@ class EvaluateConfig:
     """Processes that decode images."""
 
 
-class Results(list[tuple[str, dict[str, Tensor], dict[str, Tensor]]]):
-    """Per image its id, what was detected, and what is there; all on the CPU."""
+@dataclass(frozen=True)
+class Result:
+    """One image: what is there, and what was detected. Tensors are on the CPU, boxes in the image's own pixels."""
 
-    @property
-    def detections(self) -> list[dict[str, Tensor]]:
-        return [found for _, found, _ in self]
-
-    @property
-    def targets(self) -> list[dict[str, Tensor]]:
-        return [target for _, _, target in self]
+    index: int
+    """Its place in the dataset."""
+    target: dict[str, Any]
+    """`{"boxes", "labels", "difficult", "image_id"}`."""
+    found: dict[str, Tensor]
+    """`{"boxes", "labels", "scores"}`."""
 
 
 def run_detector(
-    model: FasterRCNN, dataset: DetectionDataset, device: torch.device, bfloat16: bool = False, workers: int = 2
-) -> Results:
-    """Detect in every image of `dataset`, one at a time; the model's mode is put back."""
+    model: FasterRCNN,
+    dataset: DetectionDataset,
+    device: torch.device,
+    bfloat16: bool = False,
+    workers: int = 2,
+    skip_bad: bool = False,
+) -> list[Result]:
+    """Detect in every image of `dataset`, one at a time; the model's mode is put back.
+
+    An image that cannot be decoded raises `UserError`, or, with `skip_bad`, is reported and left out.
+    """
     was_training = model.training
     model.eval()
     loader: DataLoader[Any] = DataLoader(
-        _AsDataset(dataset), batch_size=None, num_workers=workers, generator=torch.Generator()
+        _Decoded(dataset), batch_size=None, num_workers=usable_workers(workers), generator=torch.Generator()
     )
-    results = Results()
+    bar = tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=None)
+    results = []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        for image, target in tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=None):
+        for index, decoded in enumerate(bar):
+            if isinstance(decoded, UserError):
+                if not skip_bad:
+                    raise decoded
+                bar.write(f"left out: {decoded}", file=sys.stderr)
+                continue
+            image, target = decoded
             (found,) = model.detect([image.to(device)])
-            results.append((target["image_id"], {k: v.cpu() for k, v in found.items()}, target))
+            results.append(Result(index, target, {k: v.cpu() for k, v in found.items()}))
     model.train(was_training)
     return results
 
 
-def measure(results: Results, num_classes: int) -> tuple[VOCResult, COCOResult]:
+def measure(results: Sequence[Result], num_classes: int) -> tuple[VOCResult, COCOResult]:
     """VOC and COCO average precision of the same detections."""
-    found, targets = results.detections, results.targets
+    found, targets = [one.found for one in results], [one.target for one in results]
     return voc_ap(found, targets, num_classes), coco_ap(found, targets, num_classes)
 
 
@@ -91,11 +107,13 @@ def evaluate(config: EvaluateConfig) -> VOCResult:
             f"the dataset is read with {', '.join(dataset.classes)}; give the model's with --classes"
         )
     warn_if_seen(model, dataset.image_ids)
-    results = run_detector(model, dataset, device, use_bfloat16(config.amp, device), config.workers)
+    bfloat16 = use_bfloat16(config.amp, device)
+    results = run_detector(model, dataset, device, bfloat16, config.workers, config.data.skip_bad)
     voc, coco = measure(results, model.config.num_classes)
     print(f"{config.model} on {len(results)} images of {config.data.data}")
-    if dataset.problems:
-        print(f"left out with --skip-bad: {len(dataset.problems)} images or objects")
+    if dataset.problems or len(results) < len(dataset):
+        lost = len(dataset) - len(results)
+        print(f"left out with --skip-bad: {len(dataset.problems)} objects or images when reading, {lost} when decoding")
     print(format_table(voc, model.classes, coco))
     if config.output is not None:
         write_results(config.output, results, model.classes, voc, coco)
@@ -110,20 +128,18 @@ def warn_if_seen(model: FasterRCNN, image_ids: Sequence[str]) -> None:
 
 
 def write_results(
-    folder: Path, results: Results, classes: Sequence[str], voc: VOCResult, coco: COCOResult
+    folder: Path, results: Sequence[Result], classes: Sequence[str], voc: VOCResult, coco: COCOResult
 ) -> None:
     """detections.json, boxes and scores of every image; ap.json, the table."""
     folder.mkdir(parents=True, exist_ok=True)
-    listed = [
-        {
-            "image_id": image_id,
-            "detections": [
-                {"label": classes[label - 1], "score": round(score, 5), "box": [round(v, 2) for v in box]}
-                for box, label, score in zip(*(found[k].tolist() for k in ("boxes", "labels", "scores")), strict=True)
-            ],
-        }
-        for image_id, found, _ in results
-    ]
+    listed = []
+    for one in results:
+        columns = (one.found[key].tolist() for key in ("boxes", "labels", "scores"))
+        found = [
+            {"label": classes[label - 1], "score": round(score, 5), "box": [round(v, 2) for v in box]}
+            for box, label, score in zip(*columns, strict=True)
+        ]
+        listed.append({"image_id": one.target["image_id"], "detections": found})
     (folder / "detections.json").write_text(json.dumps(listed, indent=1) + "\n")
     (folder / "ap.json").write_text(json.dumps(summary(voc, coco, classes), indent=1) + "\n")
 
@@ -145,8 +161,8 @@ def summary(voc: VOCResult, coco: COCOResult, classes: Sequence[str]) -> dict[st
     }
 
 
-class _AsDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
-    """A detection dataset under the type that torch's loader asks for."""
+class _Decoded(Dataset[Any]):
+    """The dataset's items, or the `UserError` of one that cannot be decoded, which is raised in the main process."""
 
     def __init__(self, dataset: DetectionDataset) -> None:
         self.dataset = dataset
@@ -154,15 +170,17 @@ class _AsDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.dataset[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]] | UserError:
+        try:
+            return self.dataset[index]
+        except UserError as error:
+            return error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    def program() -> None:
-        evaluate(tyro.cli(EvaluateConfig, args=arguments, prog="python -m rcnn_edu.evaluate", description=__doc__))
-    run_program(program)
+    program = "python -m rcnn_edu.evaluate"
+    run_program(lambda: evaluate(tyro.cli(EvaluateConfig, args=arguments, prog=program, description=__doc__)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Detection trains on one or a few images at a time, too few for batch statistics, so the pretrained BatchNorm is kept as
 it is: a fixed scale and shift per channel. conv(x, w)·scale + shift = conv(x, w·scale) + shift, and the right-hand side
-saves a pass over the feature map in each direction. The gradient of w is the same in both, so it is used in training too.
+saves a pass over the feature map in each direction. The gradient of w is the same in both, so training uses it too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         if self.groups > 1 and x.device.type == "cpu":
             # The CPU's bfloat16 gradient of a depthwise convolution with a stride is 40 times slower than float32's.
             with torch.autocast("cpu", enabled=False):
-                return self._conv_forward(x.float(), weight, self.shift)
+                return self._conv_forward(x.to(weight.dtype), weight, self.shift)
         return self._conv_forward(x, weight, self.shift)
 
 

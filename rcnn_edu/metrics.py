@@ -24,7 +24,6 @@ from rcnn_edu.errors import UserError
 # The recalls 0, 0.1 … 1 of VOC 2007 in floating point, as the published evaluation scripts have them: three of ten
 # objects fall just short of 0.30000000000000004. An exact 0.3 would give other numbers than theirs.
 _ELEVEN_RECALLS = np.arange(11) * 0.1
-
 _COCO_LIBRARIES = {  # module of COCO, module and name of the evaluator; the faster one first
     "faster_coco_eval": ("faster_coco_eval", "faster_coco_eval", "COCOeval_faster"),
     "pycocotools": ("pycocotools.coco", "pycocotools.cocoeval", "COCOeval"),
@@ -42,7 +41,7 @@ class VOCResult:
     map_area: float
     """Mean of `ap_area` over the classes that have objects; NaN when none has."""
     map_11point: float
-    """Mean of `ap_11point` over the classes that have objects; NaN when none has."""
+    """The same of `ap_11point`."""
     num_objects: Ints
     """(C,) objects that are not difficult: those that recall counts."""
     num_detections: Ints
@@ -89,8 +88,8 @@ def voc_ap(
         iou_threshold: least overlap of a find, above 0 and at most 1.
 
     Raises:
-        ValueError: not as many detections as targets, a wrong shape, a label outside 1..C, or a box or score that
-            is not finite. The message names the image by its index, and the value.
+        ValueError: for images that differ in number, a wrong shape, a label outside 1..C, or a box or score that is
+            not finite; the message names the image by its index, and the value.
     """
     if not 0.0 < iou_threshold <= 1.0:
         raise ValueError(f"iou_threshold is {iou_threshold}; it must be above 0 and at most 1")
@@ -116,8 +115,7 @@ def voc_ap(
         recall.append(true / num_objects[c] if num_objects[c] else np.full(len(true), np.nan))
         if num_objects[c]:
             areas[c], elevens[c] = _areas(precision[c], recall[c])
-    means = _mean(areas[num_objects > 0]), _mean(elevens[num_objects > 0])
-    curves = tuple(precision), tuple(recall)
+    means, curves = (_mean(areas[num_objects > 0]), _mean(elevens[num_objects > 0])), (tuple(precision), tuple(recall))
     return VOCResult(areas, elevens, *means, num_objects, num_detections, *curves, iou_threshold)
 
 
@@ -235,8 +233,8 @@ def _coco_library(library: str | None) -> tuple[Any, Any]:
 
 
 def _annotations(rows: Rows, key: str) -> list[dict[str, Any]]:
-    sides = (rows.boxes[:, 2:] - rows.boxes[:, :2]).clip(min=0)
-    boxes, areas = np.hstack([rows.boxes[:, :2], sides]), sides.prod(axis=1)
+    boxes = np.hstack([rows.boxes[:, :2], (rows.boxes[:, 2:] - rows.boxes[:, :2]).clip(min=0)])
+    areas = boxes[:, 2] * boxes[:, 3]
     columns = (column.tolist() for column in (rows.image, rows.labels, boxes, areas, rows.values))
     return [  # ids from 1: 0 means "not matched" to the libraries
         {"id": n, "image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": 0, key: value}

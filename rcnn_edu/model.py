@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets
 from rcnn_edu.anchors import base_anchors, grid_anchors
 from rcnn_edu.backbone import STRIDE, build_backbone
-from rcnn_edu.classifier import Classifier, Detections, classifier_loss, detections
+from rcnn_edu.classifier import Classifier, ClassifierOutput, Detections, classifier_loss, detections
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_pool
 from rcnn_edu.preprocessing import preprocess
@@ -94,7 +94,7 @@ class FasterRCNN(nn.Module):
         self.base_anchors: Tensor
         self.register_buffer("base_anchors", anchors, persistent=False)
         # Channels last is the layout in which convolutions are fastest, and in which crop pooling reads whole rows.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
@@ -135,7 +135,7 @@ class FasterRCNN(nn.Module):
         crops = self.crop(features, [one.rois for one in sampled])
         output = self.classifier(crops)
         everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
-        loss = classifier_loss(*output, everything, self.config.classifier_sigma)
+        loss = classifier_loss(output.class_scores, output.coefficients, everything, self.config.classifier_sigma)
         return {
             "rpn_classification": torch.stack([one.classification for one in rpn_losses]).mean(),
             "rpn_regression": torch.stack([one.regression for one in rpn_losses]).mean(),
@@ -155,10 +155,9 @@ class FasterRCNN(nn.Module):
             rois.append(proposals.boxes)
         output = self.classifier(self.crop(features, rois))
         results, counts = [], [len(boxes) for boxes in rois]
-        for image, (class_scores, coefficients) in enumerate(
-            zip(output.class_scores.split(counts), output.coefficients.split(counts), strict=True)
-        ):
-            found = self.final_boxes(class_scores, coefficients, rois[image], batch.sizes[image])
+        outputs = map(ClassifierOutput, output.class_scores.split(counts), output.coefficients.split(counts))
+        for image, output in enumerate(outputs):
+            found = self.final_boxes(output, rois[image], batch.sizes[image])
             boxes = batch.to_original(found.boxes, image)
             results.append({"boxes": boxes, "labels": found.labels, "scores": found.scores})
         return results
@@ -221,10 +220,10 @@ class FasterRCNN(nn.Module):
             mode=pooling.mode, differentiable_rois=pooling.differentiable_rois,
         )  # fmt: skip
 
-    def final_boxes(self, class_scores: Tensor, coefficients: Tensor, rois: Tensor, image_size: Size) -> Detections:
+    def final_boxes(self, output: ClassifierOutput, rois: Tensor, image_size: Size) -> Detections:
         """Detections of one image, in pixels of the resized image."""
         std = self.config.proposal_target.target_std
-        return detections(class_scores, coefficients, rois, image_size, self.config.detection, std)
+        return detections(output.class_scores, output.coefficients, rois, image_size, self.config.detection, std)
 
 
 def feature_size(image_size: Size) -> Size:

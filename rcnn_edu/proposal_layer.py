@@ -43,8 +43,8 @@ def propose(
     """The boxes of one image that are passed on to the classifier.
 
     objectness: `(A,)`, any score that grows with the belief in an object; coefficients: `(A, 4)`; anchors: `(A, 4)`;
-    image_size: (height, width) of the resized image in pixels. The choice of boxes has no gradient; their coordinates do,
-    with respect to the coefficients (the model detaches those, unless its RoIs are to be differentiable).
+    image_size: (height, width) of the resized image in pixels. The choice of boxes has no gradient; their coordinates
+    do, with respect to the coefficients (the model detaches those, unless its RoIs are to be differentiable).
     """
     objectness, coefficients = objectness.detach().float(), coefficients.float()
     finite = torch.isfinite(objectness) & torch.isfinite(coefficients).all(dim=1)

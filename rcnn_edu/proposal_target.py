@@ -60,7 +60,7 @@ def proposal_targets(
     if len(gt_boxes) == 0:
         return ProposalTargets(rois, torch.zeros_like(matched_gt), torch.zeros_like(rois), max_iou, matched_gt)
 
-    labels = torch.where(foreground, gt_labels[matched_gt], 0)
+    labels = torch.where(foreground, gt_labels[matched_gt].long(), 0)
     coefficients = encode_boxes(rois.detach(), gt_boxes[matched_gt]) / rois.new_tensor(config.target_std)
     targets = torch.where(foreground[:, None], coefficients, 0.0)
     return ProposalTargets(rois, labels, targets, max_iou, matched_gt)

@@ -1,6 +1,6 @@
 """RPN loss: how wrong the RPN was about the sampled anchors.
 
-Article "Calculating RPN Loss" · Faster R-CNN (arXiv 1506.01497) eq. 1 · Fast R-CNN (arXiv 1504.08083) eq. 3 · notebook 06
+Article "RPN Loss" · Faster R-CNN (arXiv 1506.01497) eq. 1 · Fast R-CNN (arXiv 1504.08083) eq. 3 · notebook 06
 
     classification   cross-entropy, background against foreground, averaged over the sampled anchors
     regression       smooth L1 of the four coefficients, summed over foreground anchors, over the number sampled

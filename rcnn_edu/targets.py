@@ -40,10 +40,9 @@ def _check_boxes(boxes: Tensor, image: str) -> None:
         return
     row = int((~(finite & proper)).nonzero()[0])
     x1, y1, x2, y2 = boxes[row].tolist()
+    what = "is inverted" if x2 < x1 or y2 < y1 else "is empty"
     if not finite[row]:
         what = "is not finite"
-    else:
-        what = "is inverted" if x2 < x1 or y2 < y1 else "is empty"
     raise ValueError(
         f"{image}, object {row}: box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) {what}; x1 < x2 and y1 < y2 in pixels are needed"
     )

@@ -88,7 +88,7 @@ def trace(model: FasterRCNN, image: Tensor, target: Target | None = None) -> Tra
     training: dict[str, object] = {}
     proposals = model.propose(rpn_scores, coefficients, anchors, size, model.config.test_proposals)
     output = model.classifier(model.crop(features, [proposals.boxes]))
-    found = model.final_boxes(*output, proposals.boxes, size)
+    found = model.final_boxes(output, proposals.boxes, size)
     rois = proposals.boxes
     if target is not None:
         gt_boxes = batch.to_resized(target["boxes"], 0)
@@ -102,7 +102,7 @@ def trace(model: FasterRCNN, image: Tensor, target: Target | None = None) -> Tra
     fc7 = model.classifier.fc7(crops)
     output = model.classifier.predict(fc7)
     if target is not None:
-        training["classifier_loss"] = classifier_loss(*output, sampled, model.config.classifier_sigma)
+        training["classifier_loss"] = classifier_loss(output.class_scores, output.coefficients, sampled, model.config.classifier_sigma)
     return Trace(
         image=image,
         preprocessed=batch.pixels[0],

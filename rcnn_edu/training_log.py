@@ -21,6 +21,7 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, steps: int, start: int, device: torch.device) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "metrics.jsonl"
         self.device = device
         kept = [record for record in read_metrics(self.path) if record["step"] <= start]

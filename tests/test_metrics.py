@@ -109,7 +109,7 @@ def random_case(seed: int, images: int = 8, num_classes: int = 4) -> tuple[Dicts
     rng = np.random.default_rng(seed)
     detections, targets = [], []
     for _ in range(images):
-        g, d = rng.integers(0, 6), rng.integers(0, 12)
+        g, d = int(rng.integers(0, 6)), int(rng.integers(0, 12))
         truth = boxes_on_a_lattice(rng, g)
         found = boxes_on_a_lattice(rng, d)
         copies = rng.random(d) < 0.6 if g else np.zeros(d, dtype=bool)

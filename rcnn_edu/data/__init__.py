@@ -1,9 +1,9 @@
 """Data: the VOC reader, the drawn shapes, and the sample photos of the lessons."""
 
-from .problems import Problem
-from .samples import SAMPLES, Sample, sample
-from .shapes import SHAPE_CLASSES, render_scene, write_shapes
-from .voc import VOC_CLASSES, Annotation, VOCDataset
+from rcnn_edu.data.problems import Problem
+from rcnn_edu.data.samples import SAMPLES, Sample, sample
+from rcnn_edu.data.shapes import SHAPE_CLASSES, render_scene, write_shapes
+from rcnn_edu.data.voc import VOC_CLASSES, Annotation, VOCDataset
 
 __all__ = [
     "SAMPLES",

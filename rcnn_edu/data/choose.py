@@ -88,7 +88,7 @@ def _locate(config: DataConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path
             train.append((devkit / "VOC2012", "trainval"))
         for root, _ in train:
             if not root.is_dir():
-                raise UserError(f"{root}: {config.data} is not there; add --download, or name its place with --data-folder")
+                raise UserError(f"{root}: {config.data} is not there; add --download, or say where with --data-folder")
         return train, [(devkit / "VOC2007", "test")]
     root = Path(config.data)
     return [(root, config.train_split)], [(root, config.val_split)]

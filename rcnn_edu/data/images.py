@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -49,10 +49,10 @@ def read_image(path: Path) -> Tensor:
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            pixels = np.array(image.convert("RGB"))
+            pixels = np.asarray(image.convert("RGB"))
     except _UNREADABLE as error:
         raise BadImage(_reason(error)) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def _ends_properly(file: BinaryIO, image_format: str) -> bool:
@@ -71,7 +71,7 @@ def _reason(error: Exception) -> str:
     """Why Pillow gave up, without the path and the object addresses that its messages hold."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, BMP or WebP image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

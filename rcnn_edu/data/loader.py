@@ -6,6 +6,7 @@ batches of images of like shape (tall with tall, wide with wide), because a batc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rcnn_edu.data.choose import DetectionDataset
+from rcnn_edu.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
     targets: list[dict[str, Tensor]]
     """`{"boxes" (G, 4), "labels" (G,)}` each, without difficult objects."""
     image_ids: list[str]
+    errors: list[UserError]
+    """Why an image of the batch is missing: it could not be decoded."""
 
     def to(self, device: torch.device) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """Images and targets on `device`."""
@@ -36,13 +40,21 @@ class Batch(NamedTuple):
     def pin_memory(self) -> Batch:
         """A copy in page-locked memory, from which a GPU reads without waiting."""
         targets = [{k: v.pin_memory() for k, v in one.items()} for one in self.targets]
-        return Batch([image.pin_memory() for image in self.images], targets, self.image_ids)
+        return Batch([image.pin_memory() for image in self.images], targets, self.image_ids, self.errors)
+
+
+class Example(NamedTuple):
+    """One image of a batch, as a worker hands it over."""
+
+    image: Tensor
+    target: dict[str, Tensor]
+    image_id: str
 
 
 class Key(NamedTuple):
     """One image of one batch."""
 
-    index: int
+    row: int
     flip: bool
 
 
@@ -79,8 +91,8 @@ class BatchSampler(Sampler[list[Key]]):
             order = np.resize(order, size)
         flips = rng.random(len(order)) < 0.5 if self.flip else np.zeros(len(order), dtype=bool)
         keys = [Key(int(i), bool(f)) for i, f in zip(order, flips, strict=True)]
-        wide = [key for key in keys if self.wide[key.index]]
-        tall = [key for key in keys if not self.wide[key.index]]
+        wide = [key for key in keys if self.wide[key.row]]
+        tall = [key for key in keys if not self.wide[key.row]]
         whole_wide, whole_tall = len(wide) // size * size, len(tall) // size * size
         rest = wide[whole_wide:] + tall[whole_tall:]
         line = wide[:whole_wide] + tall[:whole_tall] + rest[: len(rest) // size * size]
@@ -88,19 +100,26 @@ class BatchSampler(Sampler[list[Key]]):
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-class TrainingImages(Dataset[tuple[Tensor, dict[str, Tensor], str]]):
-    """Images and targets as training wants them: flipped where the key says so, without difficult objects."""
+class TrainingImages(Dataset["Example | UserError"]):
+    """Images and targets as training wants them: flipped where the key says so, without difficult objects.
+
+    An image that cannot be decoded gives its error instead, for the main process to raise: one raised in a worker
+    would arrive wrapped in the worker's traceback.
+    """
 
     def __init__(self, dataset: DetectionDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, dict[str, Tensor], str]:
-        image, target = self.dataset[key.index]
+    def __getitem__(self, key: Key) -> Example | UserError:
+        try:
+            image, target = self.dataset[key.row]
+        except UserError as error:
+            return error
         wanted = ~target["difficult"]
         boxes, labels = target["boxes"][wanted], target["labels"][wanted]
         if key.flip:
             image, boxes = flip_horizontally(image, boxes)
-        return image, {"boxes": boxes, "labels": labels}, str(target["image_id"])
+        return Example(image, {"boxes": boxes, "labels": labels}, str(target["image_id"]))
 
 
 def flip_horizontally(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,19 +130,36 @@ def flip_horizontally(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def training_loader(
-    dataset: DetectionDataset, batch_size: int, seed: int, steps: int, start: int = 0, flip: bool = True, workers: int = 2,
+    dataset: DetectionDataset,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    start: int = 0,
+    flip: bool = True,
+    workers: int = 2,
     pin_memory: bool = False,
-) -> DataLoader[Batch]:  # fmt: skip
+) -> DataLoader[Batch]:
     """The batches of steps `start` … `steps`−1, decoded in `workers` processes (0: in this one)."""
     return DataLoader(
         TrainingImages(dataset),  # type: ignore[arg-type]
         batch_sampler=BatchSampler(dataset.aspect_ratios(), batch_size, seed, steps, start, flip),
-        num_workers=workers,
+        num_workers=usable_workers(workers),
         collate_fn=_collate,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader would draw from the generator that training samples with
     )
 
 
-def _collate(items: list[tuple[Tensor, dict[str, Tensor], str]]) -> Batch:
-    return Batch([image for image, _, _ in items], [target for _, target, _ in items], [name for _, _, name in items])
+def usable_workers(wanted: int) -> int:
+    """`wanted` worker processes, but no more than there are processors to run them."""
+    return min(wanted, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _collate(items: list[Example | UserError]) -> Batch:
+    examples = [item for item in items if isinstance(item, Example)]
+    return Batch(
+        [one.image for one in examples],
+        [one.target for one in examples],
+        [one.image_id for one in examples],
+        [item for item in items if isinstance(item, UserError)],
+    )

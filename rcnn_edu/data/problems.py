@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from rcnn_edu.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Image.Image
 
 
 def pattern(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Colour]:
-    """The fill of a shape: two related colours in some pattern, lit from the top left; and its outline's darker colour."""
+    """The fill of a shape: two related colours in a pattern, lit from the top left; and its rim's darker colour."""
     hue, saturation, value = rng.random(), rng.uniform(0.62, 0.95), rng.uniform(0.72, 1.0)
     first = _rgb(hue, saturation, value)
     second = _rgb(hue + rng.uniform(-0.07, 0.07), saturation * rng.uniform(0.35, 0.75), min(1.0, value * 1.12))
@@ -65,11 +65,11 @@ def pattern(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Im
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.int16]:
-    """Brightness `(height, width)` of the surface: grain, light from one side, and streaks, weave, ripples or neither."""
+    """Brightness `(height, width)` of the surface: grain, light from a side, and streaks, weave, ripples or none."""
     kind, angle = rng.integers(4), rng.uniform(0, 2 * math.pi)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     along = x * math.cos(angle) + y * math.sin(angle)
-    light = (along - along.mean()) * (30 / (height + width))
+    light: npt.NDArray[np.float32] = (along - along.mean()) * (30 / (height + width))
     if kind == 0:
         streaks = np.convolve(rng.uniform(-9, 9, 2048), (0.25, 0.5, 0.25), mode="same").astype(np.float32)
         light += streaks[(along * 0.6).astype(np.int32) % len(streaks)]
@@ -78,7 +78,8 @@ def _texture(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[n
     elif kind == 2:
         light += np.sin(along * (2 * math.pi / rng.uniform(14, 40))) * 4.5
     grain = np.frombuffer(rng.bytes(height * width), dtype=np.uint8).reshape(height, width)
-    return light.astype(np.int16) + (grain >> 5) - 4
+    light += (grain >> 5) - np.float32(3.5)
+    return light.astype(np.int16)
 
 
 def _blobs(rng: np.random.Generator, width: int, height: int) -> Image.Image:
@@ -107,7 +108,8 @@ def _lines(rng: np.random.Generator, width: int, height: int) -> Image.Image:
             draw.arc((x - size, y - size, x + size, y + size), turn, end, fill=255, width=stroke)
         elif kind == 2:
             steps = rng.uniform(6, 18, 5).cumsum().tolist()
-            draw.line([(x + step, y + (size / 3) * (-1) ** index) for index, step in enumerate(steps)], fill=255, width=stroke)
+            points = [(x + step, y + (size / 3) * (-1) ** index) for index, step in enumerate(steps)]
+            draw.line(points, fill=255, width=stroke)
         else:
             for dx, dy in rng.uniform(-size, size, (5, 2)).tolist():
                 draw.ellipse((x + dx - 3, y + dy - 3, x + dx + 4, y + dy + 4), fill=255)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from .scene_textures import background, pattern
+from rcnn_edu.data.scene_textures import background, pattern
 
 SHAPE_CLASSES = ("circle", "square", "triangle", "star", "cross")
 """Labels 1…5."""
@@ -125,7 +125,8 @@ def _inset(corners: npt.NDArray[np.float64], distance: float) -> npt.NDArray[np.
     along /= np.linalg.norm(along, axis=1, keepdims=True)
     inward = np.stack([-along[:, 1], along[:, 0]], axis=1)
     before = np.roll(inward, 1, axis=0)
-    return corners + distance * (before + inward) / (1 + (before * inward).sum(axis=1, keepdims=True))
+    shift: npt.NDArray[np.float64] = (before + inward) / (1 + (before * inward).sum(axis=1, keepdims=True))
+    return corners + distance * shift
 
 
 def _corners(name: str) -> npt.NDArray[np.float64]:

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from tqdm import tqdm
 
-from ..errors import UserError
-from .scenes import SHAPE_CLASSES, render_scene
+from rcnn_edu.data.scenes import SHAPE_CLASSES, render_scene
+from rcnn_edu.errors import UserError
 
 __all__ = ["SHAPE_CLASSES", "render_scene", "scene_rng", "write_shapes"]
 
 _VERSION = 1  # raise when scenes look different, so that folders written before are drawn again
 _SPLITS = ("train", "val")
-_OURS = re.compile(r"(train|val)_\d{5,}\.(jpg|xml)(\.tmp)?")
+_OURS = re.compile(r"(train|val)_\d{5,}\.(jpg|xml)(\.\d+\.tmp)?")
 
 
 def scene_rng(seed: int, split: str, index: int) -> np.random.Generator:
@@ -47,43 +48,59 @@ def write_shapes(
             "take at least one scene of each, a seed of 0 or more, and sides of 64 pixels or more"
         )
     wanted = {"version": _VERSION, "train": train, "val": val, "seed": seed, "size": list(size)}
-    begun = root / "shapes.partial.json"
     ids = {"train": [f"train_{i:05d}" for i in range(train)], "val": [f"val_{i:05d}" for i in range(val)]}
-    present = _claim(root, wanted, begun)
-    if not begun.exists() and present.issuperset(name for listed in ids.values() for i in listed for name in _files(i)):
+    ids["trainval"] = ids["train"] + ids["val"]
+    lists = {root / "ImageSets" / "Main" / f"{name}.txt": listed for name, listed in ids.items()}
+    done, begun = root / "shapes.json", root / "shapes.partial.json"
+    present = _claim(root, wanted, done, begun)
+    whole = present.issuperset(name for image_id in ids["trainval"] for name in _files(image_id))
+    if whole and done.exists() and all(path.exists() for path in lists):
+        begun.unlink(missing_ok=True)
         return root
-    _write(begun, json.dumps(wanted).encode())
     for split in _SPLITS:
-        for index, image_id in enumerate(ids[split]):
+        progress = tqdm(ids[split], f"drawing shapes, {split}", unit="scene", leave=False, disable=None)  # on terminals
+        for index, image_id in enumerate(progress):
             if not present.issuperset(_files(image_id)):
                 _write_scene(root, image_id, *render_scene(scene_rng(seed, split, index), size))
-    for name, listed in {**ids, "trainval": ids["train"] + ids["val"]}.items():
-        _write(root / "ImageSets" / "Main" / f"{name}.txt", "".join(f"{i}\n" for i in listed).encode())
-    os.replace(begun, root / "shapes.json")  # last: its presence says that all the rest is there
+    for path, listed in lists.items():
+        _write(path, "".join(f"{image_id}\n" for image_id in listed).encode())
+    _write(done, json.dumps(wanted).encode())  # last: its presence says that all the rest is there
+    begun.unlink(missing_ok=True)
     return root
 
 
-def _claim(root: Path, wanted: dict[str, object], begun: Path) -> set[str]:
-    """Make `root` ours, remove scenes of other parameters from it, and tell which scene files are there to stay."""
+def _claim(root: Path, wanted: dict[str, object], done: Path, begun: Path) -> set[str]:
+    """Make `root` ours, remove scenes of other parameters from it, and tell which scene files are there to stay.
+
+    A program may be stopped anywhere in here: marks are changed in such an order that the next run knows what is left.
+    """
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; name a folder for the shapes dataset")
-    folders = [root / "JPEGImages", root / "Annotations", root / "ImageSets" / "Main"]
-    marks = [path for path in (root / "shapes.json", begun) if path.exists()]
+    marks = [mark for mark in (done, begun) if mark.exists()]
     if not marks and root.is_dir() and any(root.iterdir()):
         raise UserError(f"{root}: holds something other than a shapes dataset; name a new or an empty folder")
+    folders = [root / "JPEGImages", root / "Annotations", root / "ImageSets" / "Main"]
+    ours = [
+        path for folder in folders[:2] if folder.is_dir() for path in folder.iterdir() if _OURS.fullmatch(path.name)
+    ]
+    same = bool(marks) and all(_read(mark) == wanted for mark in marks)
+    if not same:
+        for path in ours:
+            path.unlink()
+        root.mkdir(parents=True, exist_ok=True)
+        _write(begun, json.dumps(wanted).encode())
+        done.unlink(missing_ok=True)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    ours = [path for folder in folders[:2] for path in folder.iterdir() if _OURS.fullmatch(path.name)]
-    if marks and all(_read(mark) == wanted for mark in marks):
-        return {path.name for path in ours}
-    _write(begun, json.dumps(wanted).encode())
-    for path in (root / "shapes.json", *ours):
-        path.unlink(missing_ok=True)
-    return set()
+    return {path.name for path in ours} if same else set()
 
 
 def _write_scene(
-    root: Path, image_id: str, image: npt.NDArray[np.uint8], boxes: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
+    root: Path,
+    image_id: str,
+    image: npt.NDArray[np.uint8],
+    boxes: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
 ) -> None:
     height, width = image.shape[:2]
     jpeg = BytesIO()
@@ -114,6 +131,6 @@ def _read(path: Path) -> object:
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whenever the program is stopped."""
-    part = path.with_name(path.name + ".tmp")
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # several processes may write the same dataset
     part.write_bytes(content)
     os.replace(part, path)

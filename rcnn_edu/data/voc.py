@@ -15,7 +15,7 @@ What cannot be used is an error that names file, object and remedy, or, with `sk
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import UserError
-from .images import BadImage, image_size, read_image
-from .problems import Problem, raise_first, shown
-from .voc_folder import ImageFinder, find_voc_folder, read_ids, split_file
-from .voc_xml import BadAnnotation, class_name, read_objects, read_xml, xml_size
+from rcnn_edu.data.images import BadImage, image_size, read_image
+from rcnn_edu.data.problems import Problem, raise_first, shown
+from rcnn_edu.data.voc_folder import ImageFinder, find_voc_folder, read_ids, repeated_ids, split_file
+from rcnn_edu.data.voc_xml import BadAnnotation, class_name, read_objects, read_xml, xml_size
+from rcnn_edu.errors import UserError
 
-VOC_CLASSES = tuple(
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-    "sheep sofa train tvmonitor".split()
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
 )
 """The 20 classes of PASCAL VOC, in alphabetical order as everywhere in the field: labels 1…20."""
 
@@ -79,14 +97,19 @@ class VOCDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         ids = read_ids(self.root, split)
         self.classes: tuple[str, ...] = discover_classes(self.root) if classes is None else check_classes(classes)
         """Names of the classes, without background."""
-        self.annotations, self.problems = read_annotations(self.root, split, ids, self.classes)
-        """Usable images in the list's order, and everything that was left out."""
-        self.skipped_images = len(set(ids)) - len(self.annotations)
+        different = dict.fromkeys(ids)
+        self.annotations, problems = read_annotations(self.root, different, self.classes)
+        """Usable images, in the list's order."""
+        self.problems = repeated_ids(self.root, split, ids) + problems
+        """Everything that was left out."""
+        self.skipped_images = len(different) - len(self.annotations)
         """How many images of the list were left out as a whole."""
         if not skip_bad:
             raise_first(self.problems, self.root)
         if not self.annotations:
-            raise UserError(f"{split_file(self.root, split)}: none of its {len(ids)} images can be used: {self.problems[0]}")
+            raise UserError(
+                f"{split_file(self.root, split)}: none of its images can be used; first: {self.problems[0]}"
+            )
         _require_some_object(self)
 
     @property
@@ -106,9 +129,8 @@ class VOCDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         try:
             image = read_image(annotation.image_path)
         except BadImage as error:
-            raise UserError(
-                f"{annotation.image_path}: cannot be decoded ({error}); get the file again, or take its id out of the list"
-            ) from error
+            remedy = "get the file again, or take its id out of the list"
+            raise UserError(f"{annotation.image_path}: cannot be decoded ({error}); {remedy}") from error
         return image, {
             "boxes": torch.from_numpy(annotation.boxes.copy()),
             "labels": torch.from_numpy(annotation.labels.copy()),
@@ -122,19 +144,13 @@ class VOCDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
 
 
 def read_annotations(
-    folder: Path, split: str, ids: Sequence[str], classes: Sequence[str]
+    folder: Path, ids: Iterable[str], classes: Sequence[str]
 ) -> tuple[list[Annotation], list[Problem]]:
-    """The usable images among `ids`, in order, and every problem found on the way."""
+    """The usable images among `ids`, which are all different, in order, and every problem found on the way."""
     finder = ImageFinder(folder)
     annotations: list[Annotation] = []
     problems: list[Problem] = []
-    seen: set[str] = set()
     for image_id in ids:
-        if image_id in seen:
-            message = f"image {shown(image_id)} is listed more than once; remove the repetition"
-            problems.append(Problem(str(split_file(folder, split)), "", message))
-            continue
-        seen.add(image_id)
         annotation, found = _read_annotation(folder, image_id, finder, classes)
         problems += found
         if annotation is not None:
@@ -152,7 +168,7 @@ def discover_classes(folder: Path) -> tuple[str, ...]:
             continue  # reported when a split that lists it is read
     names.discard("")
     if not names:
-        raise UserError(f"{folder / 'Annotations'}: no annotation file names an object's class; give them with --classes")
+        raise UserError(f"{folder / 'Annotations'}: no annotation file names a class; give the names with --classes")
     return tuple(sorted(names))
 
 
@@ -213,5 +229,5 @@ def _require_some_object(dataset: VOCDataset) -> None:
     found = ", ".join(discover_classes(dataset.root))
     raise UserError(
         f"{split_file(dataset.root, dataset.split)}: no usable object of the {len(dataset.classes)} classes; "
-        f"the annotations have: {found}; choose with --classes"
+        f"the annotations have {found}; choose with --classes, or take all with --discover-classes"
     )

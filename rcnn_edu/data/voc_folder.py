@@ -1,4 +1,6 @@
-"""Where things are in a folder in PASCAL VOC layout.
+"""Where things are in a folder in PASCAL VOC layout: images, annotations, and lists of the ids of both.
+
+The folder VOC2007 of the original, as of any dataset that follows it, holds
 
     JPEGImages/000012.jpg    Annotations/000012.xml    ImageSets/Main/{train,val,trainval,test}.txt
 """
@@ -7,10 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import UserError
-from .images import IMAGE_SUFFIXES
+from rcnn_edu.data.images import IMAGE_SUFFIXES
+from rcnn_edu.data.problems import Problem, shown
+from rcnn_edu.errors import UserError
 
 _LISTED_WITH_SUFFIX = re.compile(r"\.(jpe?g|png|bmp|webp|xml)$", re.IGNORECASE)
 _FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
@@ -26,7 +31,7 @@ def find_voc_folder(root: str | Path) -> Path:
     root = Path(root).expanduser()
     if not root.exists():
         raise UserError(
-            f"{root}: no such folder; name the dataset's folder with --data PATH, or get VOC with --data voc2007 --download"
+            f"{root}: no such folder; name a dataset with --data PATH, or get VOC with --data voc2007 --download"
         )
     if not root.is_dir():
         raise UserError(f"{root}: is a file; name the folder that holds JPEGImages, Annotations and ImageSets/Main")
@@ -40,7 +45,7 @@ def find_voc_folder(root: str | Path) -> Path:
         if child.name.startswith("VOC") and _is_voc(child)
     )
     if not found:
-        raise UserError(f"{root}: not in VOC layout; the folders JPEGImages, Annotations and ImageSets/Main should be here")
+        raise UserError(f"{root}: not in VOC layout; JPEGImages, Annotations and ImageSets/Main should be here")
     if len(found) > 1:
         raise UserError(f"{root}: holds several datasets; name one of them: {', '.join(map(str, found))}")
     return found[0]
@@ -82,6 +87,19 @@ def read_ids(folder: Path, split: str) -> list[str]:
     if not ids:
         raise UserError(f"{path}: the list is empty; write an image id on each line")
     return ids
+
+
+def repeated_ids(folder: Path, split: str, ids: Sequence[str]) -> list[Problem]:
+    """A problem for every id that a list holds more than once: its image would count twice in an evaluation."""
+    return [
+        Problem(
+            str(split_file(folder, split)),
+            "",
+            f"image {shown(image_id)} is listed {count} times; keep one line of them",
+        )
+        for image_id, count in Counter(ids).items()
+        if count > 1
+    ]
 
 
 class ImageFinder:

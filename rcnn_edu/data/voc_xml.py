@@ -3,10 +3,10 @@
     G       objects of the image
     boxes   x1, y1, x2, y2 in pixels, 0-based, continuous, half-open
 
-VOC counts pixels from 1 and includes both ends, so `(xmin, ymin, xmax, ymax)` becomes `(xmin - 1, ymin - 1, xmax, ymax)`:
-here, once, and nowhere else. Annotation tools that count from 0 write boxes that then reach up to one pixel over the
-image's edge. That is a matter of convention and not a mistake, so such boxes are clipped; anything further out is
-reported. A box with xmin = xmax is what a stray click leaves behind: it counts as empty.
+VOC counts pixels from 1 and includes both ends, so `(xmin, ymin, xmax, ymax)` becomes `(xmin - 1, ymin - 1,
+xmax, ymax)`: here, once, and nowhere else. Annotation tools that count from 0 write boxes that then reach over the
+image's edge by up to one pixel. That is a convention and not a mistake, so such boxes are clipped; anything further out
+is reported. A box with xmin = xmax is what a stray click leaves behind: it counts as empty.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from .problems import Problem, shown
+from rcnn_edu.data.problems import Problem, shown
 
 _COORDINATES = ("xmin", "ymin", "xmax", "ymax")
 _OVERSHOOT = 1.0  # pixels a box may reach over the image's edge before it is an error rather than a convention
+_SLIVER = 0.1  # pixels; a box with no more than this inside the image is outside (and would be empty in float32)
 
 
 class BadAnnotation(Exception):
@@ -52,14 +53,13 @@ def read_xml(path: Path) -> Element:
     entities (defusedxml refuses those: a few bytes of them can fill the memory or read other files).
     """
     try:
-        root = fromstring(path.read_bytes())
+        root: Element = fromstring(path.read_bytes())
     except FileNotFoundError:
         raise BadAnnotation("no such annotation file; add it, or take the id out of the list") from None
     except OSError as error:
         raise BadAnnotation(f"cannot be read ({error.strerror}); check the file and its permissions") from error
     except DefusedXmlException as error:
-        kind = type(error).__name__
-        raise BadAnnotation(f"XML with entity declarations is refused as unsafe ({kind}); remove its DOCTYPE") from error
+        raise BadAnnotation("refused: its XML declares entities, which is unsafe; remove its DOCTYPE") from error
     except (ParseError, ValueError, LookupError) as error:
         raise BadAnnotation(f"not well-formed XML ({error}); mend or export the file again") from error
     if root.tag != "annotation":
@@ -130,10 +130,11 @@ def _read_box(element: Element, size: tuple[int, int]) -> tuple[float, float, fl
         return f"{box} is empty; draw it again, or remove the object"
     width, height = size
     outside = f"{box} leaves the image of {width}x{height} pixels; clip or redraw the box"
-    if min(xmin, ymin) < 1 - _OVERSHOOT or xmax > width + _OVERSHOOT or ymax > height + _OVERSHOOT:
+    x1, y1, x2, y2 = xmin - 1, ymin - 1, xmax, ymax
+    if min(x1, y1) < -_OVERSHOOT or x2 > width + _OVERSHOOT or y2 > height + _OVERSHOOT:
         return outside
-    x1, y1, x2, y2 = max(xmin - 1, 0.0), max(ymin - 1, 0.0), min(xmax, float(width)), min(ymax, float(height))
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else outside
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    return (x1, y1, x2, y2) if x2 - x1 > _SLIVER and y2 - y1 > _SLIVER else outside
 
 
 def _flag(element: Element, name: str) -> bool:
@@ -144,6 +145,6 @@ def _flag(element: Element, name: str) -> bool:
 def _unknown_class(name: str, classes: Sequence[str]) -> str:
     if not name:
         return "has no class name; fill in its <name>"
-    close = difflib.get_close_matches(name.lower(), [c.lower() for c in classes], n=1)
-    hint = f"did you mean {shown(next(c for c in classes if c.lower() == close[0]))}? " if close else ""
-    return f"class {shown(name)} is not among the {len(classes)} classes; {hint}Rename it, or list it with --classes"
+    close = difflib.get_close_matches(name.lower(), [known.lower() for known in classes], n=1)
+    meant = f" (did you mean {shown(next(known for known in classes if known.lower() == close[0]))}?)" if close else ""
+    return f"not one of the {len(classes)} classes{meant}; rename it, or see --classes and --discover-classes"

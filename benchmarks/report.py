@@ -1,0 +1,78 @@
+"""The numbers of a comparison, and how they are shown."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torchvision
+
+from benchmarks.workload import Work
+
+Side = Literal["ours", "torchvision"]
+SIDES: tuple[Side, Side] = ("ours", "torchvision")
+TRAINING, INFERENCE = "training step", "inference"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One mode, both models; a dictionary has the keys "ours" and "torchvision"."""
+
+    mode: str
+    work: dict[Side, Work]
+    """Of one step, on the first batch."""
+    seconds: dict[Side, list[float]]
+    """Per image, one entry a round."""
+    peak_mib: dict[Side, float] | None
+    """None if it was not measured."""
+
+    @property
+    def ratios(self) -> list[float]:
+        """Ours over torchvision's time, round by round."""
+        return [a / b for a, b in zip(self.seconds["ours"], self.seconds["torchvision"], strict=True)]
+
+
+def table(results: Sequence[Result], about: Sequence[str]) -> str:
+    """All results as plain text, below the lines of `about`."""
+    lines = [*about, "", _row("median seconds an image", *SIDES, "ratio, median (min-max)")]
+    for one in results:
+        ours, peer = (f"{statistics.median(one.seconds[side]):.3f}" for side in SIDES)
+        low, middle, high = min(one.ratios), statistics.median(one.ratios), max(one.ratios)
+        lines.append(_row(one.mode, ours, peer, f"{middle:.2f} ({low:.2f}-{high:.2f})"))
+    measured = [(one.mode, one.peak_mib) for one in results if one.peak_mib is not None]
+    if measured:
+        lines += ["", _row("peak memory, MiB", *SIDES, "ratio")]
+        for mode, peaks in measured:
+            ours, peer = (f"{peaks[side]:.0f}" for side in SIDES)
+            lines.append(_row(mode, ours, peer, f"{peaks['ours'] / peaks['torchvision']:.2f}"))
+    lines += ["", _row("work of a step", *SIDES, "")]
+    for one in results:
+        ours_did, peer_did = (one.work[side] for side in SIDES)
+        lines.append(_row(f"{one.mode}: GFLOP", f"{ours_did.gflop:.1f}", f"{peer_did.gflop:.1f}", ""))
+        lines.append(_row("    proposals", sum(ours_did.proposals), sum(peer_did.proposals), ""))
+        lines.append(_row("    RoIs", ours_did.rois, peer_did.rois, ""))
+        if ours_did.detections:
+            lines.append(_row("    detections", sum(ours_did.detections), sum(peer_did.detections), ""))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(name: str, ours: object, peer: object, last: str) -> str:
+    return f"{name:<24}{ours:>10}{peer:>14}    {last}"
+
+
+def machine(device: torch.device) -> str:
+    """Processor, threads, library versions and today's date."""
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    else:
+        listing = Path("/proc/cpuinfo")  # platform.processor() is often empty on Linux
+        names = [line for line in listing.read_text().splitlines() if "model name" in line] if listing.exists() else []
+        processor = names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    return f"{processor}, {torch.get_num_threads()} CPU threads, {versions}, {date.today().isoformat()}"

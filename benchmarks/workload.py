@@ -1,0 +1,147 @@
+"""What both models are given to do, and how much of it each really did.
+
+A detector's time depends on its weights: one that proposes nothing is fast. Random weights here act as trained ones do
+in the respects that cost time: BatchNorm's statistics fit the images, so activations stay near one through all layers,
+scores vary over the image, and suppression has as much to keep as the proposal layer asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+import torchvision.models
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rcnn_edu.config import Config
+from rcnn_edu.model import FasterRCNN
+from rcnn_edu.preprocessing import preprocess
+
+OBJECTS = 6
+
+
+class Batch(NamedTuple):
+    """Images and what is in them, in the form that both models take."""
+
+    images: list[Tensor]
+    """`(3, H, W)` float32 in 0..1."""
+    targets: list[dict[str, Tensor]]
+    """Per image `{"boxes": (G, 4), "labels": (G,)}`."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        moved = [{key: value.to(device) for key, value in target.items()} for target in self.targets]
+        return Batch([image.to(device) for image in self.images], moved)
+
+
+class Work(NamedTuple):
+    """How much a model did for one batch."""
+
+    gflop: float
+    """Arithmetic of convolutions and matrix products, forward and, in training, backward, in 10⁹ operations."""
+    proposals: list[int]
+    """Per image, after non-maximum suppression."""
+    rois: int
+    """Crops that the tail saw, all images together."""
+    detections: list[int]
+    """Per image; empty in training."""
+
+
+def make_batch(size: int, height: int, width: int, num_classes: int, seed: int) -> Batch:
+    """`size` images of smooth random texture at several scales, six textured rectangles on each as the objects."""
+    generator = torch.Generator().manual_seed(seed)
+    images, targets = [], []
+    for _ in range(size):
+        image, boxes = _texture(height, width, generator), []
+        for share_w, share_h, x, y in torch.rand(OBJECTS, 4, generator=generator).tolist():
+            w, h = int(width * (0.1 + 0.4 * share_w)), int(height * (0.1 + 0.4 * share_h))
+            left, top = int((width - w) * x), int((height - h) * y)
+            image[:, top : top + h, left : left + w] = _texture(h, w, generator)
+            boxes.append((left, top, left + w, top + h))
+        images.append(image)
+        labels = torch.randint(1, num_classes, (OBJECTS,), generator=generator)
+        targets.append({"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": labels})
+    return Batch(images, targets)
+
+
+def _texture(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """`(3, height, width)`: noise on coarse to fine grids, enlarged smoothly; coarse detail has the most contrast."""
+    texture = torch.zeros(3, height, width)
+    for cells, weight in ((2, 0.45), (6, 0.27), (20, 0.18), (60, 0.1)):
+        noise = torch.rand(1, 3, cells, cells, generator=generator)
+        texture += weight * F.interpolate(noise, size=(height, width), mode="bilinear")[0]
+    return texture
+
+
+@torch.no_grad()
+def calibrated_weights(config: Config, batch: Batch, seed: int) -> dict[str, Tensor]:
+    """State dict of a randomly initialised ResNet whose BatchNorm statistics are those of `batch`.
+
+    With BatchNorm's initial statistics, which normalise nothing, activations would double in every residual block
+    and the proposals would all be the whole image.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = torchvision.models.get_model(config.backbone, weights=None)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # a plain average: over one pass, that pass's statistics
+    network.train()
+    network(torch.stack([preprocess(image, config.preprocessing)[0] for image in batch.images]))
+    state: dict[str, Tensor] = network.state_dict()
+    return state
+
+
+def measure_work(model: nn.Module, run: Callable[[], Any]) -> Work:
+    """What `model`, ours or the peer, does in `run()`, which may return the detections."""
+    proposals: list[int] = []
+    crops: list[int] = []
+
+    def count_crops(_: nn.Module, inputs: tuple[Tensor, ...], __: object) -> None:
+        crops.append(len(inputs[0]))
+
+    def count_proposals(_: nn.Module, __: object, output: tuple[list[Tensor], object]) -> None:
+        proposals.extend(len(boxes) for boxes in output[0])
+
+    counter = FlopCounterMode(display=False)
+    if isinstance(model, FasterRCNN):
+        propose = model.propose
+
+        def counted(*args: Any) -> Any:
+            proposed = propose(*args)
+            proposals.append(len(proposed.boxes))
+            return proposed
+
+        hooks = [model.classifier.register_forward_hook(count_crops)]
+        with mock.patch.object(model, "propose", counted), counter:
+            result = run()
+    else:
+        hooks = [
+            model.get_submodule("rpn").register_forward_hook(count_proposals),
+            model.get_submodule("roi_heads.box_head").register_forward_hook(count_crops),
+        ]
+        with counter:
+            result = run()
+    for hook in hooks:
+        hook.remove()
+    found = [len(one["boxes"]) for one in result] if isinstance(result, list) else []
+    return Work(counter.get_total_flops() / 1e9, proposals, sum(crops), found)
+
+
+def shortfall(work: Work, config: Config, training: bool) -> str:
+    """What `work` lacks to be all that `config` asks for, as a phrase; empty if nothing."""
+    images = len(work.proposals)
+    layer = config.proposals if training else config.test_proposals
+    rois = images * (config.proposal_target.batch_size if training else layer.post_nms_top_n)
+    lacking = []
+    if min(work.proposals) < layer.post_nms_top_n:
+        lacking.append(f"{min(work.proposals)} proposals of {layer.post_nms_top_n}")
+    if work.rois < rois:
+        lacking.append(f"{work.rois} RoIs of {rois}")
+    if not training and min(work.detections) < config.detection.max_detections:
+        lacking.append(f"{min(work.detections)} detections of {config.detection.max_detections}")
+    return ", ".join(lacking)

@@ -1,0 +1,142 @@
+"""The benchmark's building blocks at a tiny size: same weights, same work, a table. Nothing here looks at the time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the package, not in it
+
+from benchmarks.compare_torchvision import Options, Runner, about, build_both, compare, main, peak_memory
+from benchmarks.peer import build_peer
+from benchmarks.report import INFERENCE, SIDES, TRAINING, table
+from benchmarks.workload import Work, make_batch, measure_work, shortfall
+from rcnn_edu.config import (
+    AnchorConfig,
+    Config,
+    DetectionConfig,
+    PreprocessingConfig,
+    ProposalConfig,
+    ProposalTargetConfig,
+)
+from rcnn_edu.errors import UserError
+from rcnn_edu.model import FasterRCNN
+
+# 128×160 is a multiple of 32, so that torchvision pads nothing and both see exactly the same pixels.
+OPTIONS = Options(rounds=1, warmup=0, device="cpu", height=128, width=160, backbone="resnet18", memory=False)
+CONFIG = Config(
+    backbone="resnet18",
+    num_classes=5,
+    pretrained=False,
+    preprocessing=PreprocessingConfig(128, 200),
+    anchors=AnchorConfig(scales=(2, 4, 8)),
+    proposals=ProposalConfig(400, 60),
+    test_proposals=ProposalConfig(200, 30),
+    proposal_target=ProposalTargetConfig(batch_size=16),
+    detection=DetectionConfig(max_detections=10),
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    return build_both(OPTIONS, CONFIG, tmp_path_factory.mktemp("weights"))
+
+
+def test_both_models_have_the_same_weights_and_compute_the_same_from_them(models: dict[Any, Any]) -> None:
+    ours, peer = models["ours"].eval(), models["torchvision"].eval()
+    convolution = "layer3.1.conv2.weight"
+    assert torch.equal(ours.head.get_parameter(convolution), peer.backbone.get_parameter(convolution))
+    batch = make_batch(1, 128, 160, 5, seed=1)
+    with torch.no_grad():
+        pixels = ours.prepare(batch.images).pixels
+        prepared, _ = peer.transform(batch.images)
+        torch.testing.assert_close(pixels, prepared.tensors, rtol=1e-5, atol=1e-5)
+        features = peer.backbone(pixels)
+        torch.testing.assert_close(ours.head(pixels), features, rtol=1e-4, atol=1e-4)
+        scores, coefficients = ours.rpn(features)
+        (logits,), (their_coefficients,) = peer.rpn.head([features])
+        torch.testing.assert_close(scores[:, 1::2] - scores[:, 0::2], logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(coefficients, their_coefficients)
+        crops = torch.rand(3, 256, 7, 7)
+        class_scores, boxes = ours.classifier(crops)
+        their_scores, their_boxes = peer.roi_heads.box_predictor(peer.roi_heads.box_head(crops))
+    torch.testing.assert_close(class_scores, their_scores, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(boxes, their_boxes, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_weights_learn_in_both(models: dict[Any, Any]) -> None:
+    learning = {side: [p.numel() for p in models[side].parameters() if p.requires_grad] for side in SIDES}
+    hidden, anchors = models["ours"].rpn.rpn_net.out_channels, CONFIG.anchors.per_position
+    assert len(learning["ours"]) == len(learning["torchvision"])
+    # Ours scores background and foreground, the peer their difference.
+    assert sum(learning["ours"]) - sum(learning["torchvision"]) == anchors * (hidden + 1)
+
+
+@pytest.mark.parametrize("mode", [TRAINING, INFERENCE])
+def test_both_models_do_the_same_amount_of_work(models: dict[Any, Any], mode: str) -> None:
+    batch = make_batch(2, 128, 160, 5, seed=2)
+    work = {}
+    for side in SIDES:
+        runner = Runner(models[side], torch.device("cpu"), bfloat16=False)
+        work[side] = measure_work(runner.model, lambda runner=runner: runner.run(mode, batch))  # type: ignore[misc]
+        assert shortfall(work[side], CONFIG, training=mode == TRAINING) == ""
+    assert work["ours"][1:] == work["torchvision"][1:]
+    assert work["ours"].rois == (32 if mode == TRAINING else 60)
+    assert work["ours"].gflop == pytest.approx(work["torchvision"].gflop, rel=0.01)
+
+
+def test_less_work_is_named() -> None:
+    work = Work(1.0, [60, 59], 31, [])
+    assert shortfall(work, CONFIG, training=True) == "59 proposals of 60, 31 RoIs of 32"
+    work = Work(1.0, [30, 30], 60, [9, 10])
+    assert shortfall(work, CONFIG, training=False) == "9 detections of 10"
+
+
+def test_a_comparison_gives_a_table_of_both_modes(capfd: pytest.CaptureFixture[str]) -> None:
+    results = compare(OPTIONS, CONFIG)
+    assert [one.mode for one in results] == [TRAINING, INFERENCE]
+    assert all(len(one.seconds[side]) == len(one.ratios) == 1 for one in results for side in SIDES)
+    printed = table(results, about(OPTIONS))
+    for phrase in ("machine", "median seconds an image", "training step: GFLOP", "inference: GFLOP", "detections"):
+        assert phrase in printed
+    assert "peak memory" not in printed
+
+
+def test_a_model_that_does_less_work_stops_the_comparison() -> None:
+    greedy = Config(**{**CONFIG.__dict__, "proposals": ProposalConfig(400, 400)})
+    with pytest.raises(UserError, match=r"training step, batch 0: ours has only \d+ proposals of 400"):
+        compare(OPTIONS, greedy)
+
+
+def test_peak_memory_of_a_model_is_above_that_of_its_weights(models: dict[Any, Any], tmp_path: Path) -> None:
+    for side in SIDES:
+        torch.save(models[side].state_dict(), tmp_path / f"{side}.pt")
+        assert peak_memory(side, INFERENCE, OPTIONS, CONFIG, tmp_path) >= 0
+
+
+def test_the_peer_follows_the_configuration() -> None:
+    peer: Any = build_peer(CONFIG, sampling_ratio=1, channels_last=True)
+    assert peer.rpn.pre_nms_top_n() == 400
+    assert peer.rpn.eval().post_nms_top_n() == 30
+    assert peer.roi_heads.box_roi_pool.sampling_ratio == 1
+    assert peer.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match="vgg16"):
+        build_peer(Config(backbone="vgg16"))
+    assert isinstance(FasterRCNN(CONFIG), torch.nn.Module)
+
+
+def test_the_program_prints_the_table_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = compare(OPTIONS, CONFIG)
+    monkeypatch.setattr("benchmarks.compare_torchvision.compare", lambda options, config: results)
+    main(["--backbone", "resnet18", "--no-memory", "--rounds", "1", "--device", "cpu", "--json", str(tmp_path / "a.json")])
+    assert "median seconds an image" in capsys.readouterr().out
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert [one["mode"] for one in content["results"]] == [TRAINING, INFERENCE]
+    assert content["options"]["backbone"] == "resnet18"
