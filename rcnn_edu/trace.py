@@ -102,7 +102,8 @@ def trace(model: FasterRCNN, image: Tensor, target: Target | None = None) -> Tra
     fc7 = model.classifier.fc7(crops)
     output = model.classifier.predict(fc7)
     if target is not None:
-        training["classifier_loss"] = classifier_loss(output.class_scores, output.coefficients, sampled, model.config.classifier_sigma)
+        sigma = model.config.classifier_sigma
+        training["classifier_loss"] = classifier_loss(output.class_scores, output.coefficients, sampled, sigma)
     return Trace(
         image=image,
         preprocessed=batch.pixels[0],

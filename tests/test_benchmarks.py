@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the package, not in it
 
-from benchmarks.compare_torchvision import Options, Runner, about, build_both, compare, main, peak_memory
+from benchmarks import compare_torchvision
+from benchmarks.compare_torchvision import Options, Runner, build_both, compare, main, peak_memory
 from benchmarks.peer import build_peer
-from benchmarks.report import INFERENCE, SIDES, TRAINING, table
+from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, table
 from benchmarks.workload import Work, make_batch, measure_work, shortfall
 from rcnn_edu.config import (
     AnchorConfig,
@@ -25,7 +30,6 @@ from rcnn_edu.config import (
     ProposalTargetConfig,
 )
 from rcnn_edu.errors import UserError
-from rcnn_edu.model import FasterRCNN
 
 # 128×160 is a multiple of 32, so that torchvision pads nothing and both see exactly the same pixels.
 OPTIONS = Options(rounds=1, warmup=0, device="cpu", height=128, width=160, backbone="resnet18", memory=False)
@@ -83,7 +87,7 @@ def test_both_models_do_the_same_amount_of_work(models: dict[Any, Any], mode: st
     work = {}
     for side in SIDES:
         runner = Runner(models[side], torch.device("cpu"), bfloat16=False)
-        work[side] = measure_work(runner.model, lambda runner=runner: runner.run(mode, batch))  # type: ignore[misc]
+        work[side] = measure_work(runner.model, partial(runner.run, mode, batch))
         assert shortfall(work[side], CONFIG, training=mode == TRAINING) == ""
     assert work["ours"][1:] == work["torchvision"][1:]
     assert work["ours"].rois == (32 if mode == TRAINING else 60)
@@ -97,26 +101,48 @@ def test_less_work_is_named() -> None:
     assert shortfall(work, CONFIG, training=False) == "9 detections of 10"
 
 
-def test_a_comparison_gives_a_table_of_both_modes(capfd: pytest.CaptureFixture[str]) -> None:
-    results = compare(OPTIONS, CONFIG)
-    assert [one.mode for one in results] == [TRAINING, INFERENCE]
-    assert all(len(one.seconds[side]) == len(one.ratios) == 1 for one in results for side in SIDES)
-    printed = table(results, about(OPTIONS))
+def test_the_program_prints_a_table_of_both_modes_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_torchvision, "BATCHES", 1)
+    monkeypatch.setattr(compare_torchvision, "Config", lambda **_: CONFIG)
+    size = ["--backbone", "resnet18", "--height", "128", "--width", "160"]
+    brief = ["--rounds", "1", "--warmup", "0", "--device", "cpu", "--no-memory", "--json", str(tmp_path / "all.json")]
+    main([*size, *brief])
+    printed = capsys.readouterr().out
     for phrase in ("machine", "median seconds an image", "training step: GFLOP", "inference: GFLOP", "detections"):
         assert phrase in printed
     assert "peak memory" not in printed
+    content = json.loads((tmp_path / "all.json").read_text())
+    assert content["options"]["backbone"] == "resnet18"
+    assert [one["mode"] for one in content["results"]] == [TRAINING, INFERENCE]
+    for one in content["results"]:
+        assert one["ratios"] == [one["seconds"]["ours"][0] / one["seconds"]["torchvision"][0]]
+
+
+def test_the_table_shows_memory_when_it_was_measured() -> None:
+    work = Work(772.0, [300], 300, [100])
+    seconds: dict[Side, list[float]] = {"ours": [1.0, 2.0, 6.0], "torchvision": [2.0, 4.0, 3.0]}
+    peaks: dict[Side, float] = {"ours": 500.0, "torchvision": 1000.0}
+    printed = table([Result(INFERENCE, {"ours": work, "torchvision": work}, seconds, peaks)], ["setting  none"])
+    assert [line.split()[1:] for line in printed.splitlines() if line.startswith("inference ")] == [
+        ["2.000", "3.000", "0.50", "(0.50-2.00)"],
+        ["500", "1000", "0.50"],
+    ]
 
 
 def test_a_model_that_does_less_work_stops_the_comparison() -> None:
-    greedy = Config(**{**CONFIG.__dict__, "proposals": ProposalConfig(400, 400)})
+    greedy = replace(CONFIG, proposals=ProposalConfig(400, 400))
     with pytest.raises(UserError, match=r"training step, batch 0: ours has only \d+ proposals of 400"):
         compare(OPTIONS, greedy)
 
 
-def test_peak_memory_of_a_model_is_above_that_of_its_weights(models: dict[Any, Any], tmp_path: Path) -> None:
-    for side in SIDES:
-        torch.save(models[side].state_dict(), tmp_path / f"{side}.pt")
-        assert peak_memory(side, INFERENCE, OPTIONS, CONFIG, tmp_path) >= 0
+def test_a_process_of_its_own_tells_its_peak_memory(models: dict[Any, Any], tmp_path: Path) -> None:
+    torch.save(models["torchvision"].state_dict(), tmp_path / "torchvision.pt")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        peak = pool.submit(peak_memory, "torchvision", INFERENCE, OPTIONS, CONFIG, tmp_path).result()
+    weights = sum(w.numel() * w.element_size() for w in models["torchvision"].state_dict().values()) / 2**20
+    assert weights < peak < 30 * weights
 
 
 def test_the_peer_follows_the_configuration() -> None:
@@ -127,16 +153,3 @@ def test_the_peer_follows_the_configuration() -> None:
     assert peer.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(ValueError, match="vgg16"):
         build_peer(Config(backbone="vgg16"))
-    assert isinstance(FasterRCNN(CONFIG), torch.nn.Module)
-
-
-def test_the_program_prints_the_table_and_writes_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = compare(OPTIONS, CONFIG)
-    monkeypatch.setattr("benchmarks.compare_torchvision.compare", lambda options, config: results)
-    main(["--backbone", "resnet18", "--no-memory", "--rounds", "1", "--device", "cpu", "--json", str(tmp_path / "a.json")])
-    assert "median seconds an image" in capsys.readouterr().out
-    content = json.loads((tmp_path / "a.json").read_text())
-    assert [one["mode"] for one in content["results"]] == [TRAINING, INFERENCE]
-    assert content["options"]["backbone"] == "resnet18"

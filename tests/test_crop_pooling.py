@@ -143,15 +143,12 @@ def test_each_image_is_read_by_its_own_rois_in_order(pool: Pool) -> None:
     assert crops.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 0, 1, 2, 2, 2])
 
 
-@pytest.mark.parametrize("mode", ["crop", "align"])
-@pytest.mark.parametrize("form", ["gather", "grid_sample"])
-def test_no_rois_give_no_crops_and_no_gradient(
-    mode: str, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("form", ["gather", "grid_sample", "align"])
+def test_no_rois_give_no_crops_and_no_gradient(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if form == "grid_sample":
         monkeypatch.setattr("rcnn_edu.crop_pooling._pool_by_gather", _pool_by_grid_sample)
     features = torch.randn(2, 8, 5, 5, requires_grad=True)
-    crops = crop_pool(features, [torch.zeros(0, 4)] * 2, output_size=3, mode=mode)  # type: ignore[arg-type]
+    crops = crop_pool(features, [torch.zeros(0, 4)] * 2, output_size=3, mode="align" if form == "align" else "crop")
     assert crops.shape == (0, 8, 3, 3)
     (gradient,) = torch.autograd.grad(crops.sum(), features)
     assert not gradient.any()

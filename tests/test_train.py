@@ -1,0 +1,265 @@
+"""Training as a user runs it: on drawn shapes, in its own process, interrupted, resumed, and given bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from rcnn_edu.checkpoint import load, read_checkpoint
+from rcnn_edu.data import SHAPE_CLASSES, write_shapes
+
+SMALL = """--recipe shapes --amp off --workers 0 --batch-size 2 --device cpu --preprocessing.target-size 96
+--preprocessing.max-size 128 --anchors.scales 1 2 3 --proposals.pre-nms-top-n 200 --proposals.post-nms-top-n 60
+--test-proposals.post-nms-top-n 30 --proposal-target.batch-size 16 --rpn-channels 32""".split()
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten scenes to train on and three to evaluate on."""
+    return write_shapes(tmp_path_factory.mktemp("data") / "shapes", train=10, val=3, seed=1, size=(96, 128))
+
+
+def command(program: str, *options: str | Path) -> list[str]:
+    return [sys.executable, "-m", f"rcnn_edu.{program}", *map(str, options)]
+
+
+def training(data: Path, output: Path, *options: str | Path) -> list[str]:
+    """A command that trains a small model on `data`."""
+    return command("train", "--data", data, "--classes", *SHAPE_CLASSES, "--output", output, *SMALL, *options)
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=180, check=False, env=environment)
+
+
+def succeed(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def refuse(arguments: list[str], *parts: str | Path) -> None:
+    """The program must fail with exit code 2 and one line that has all of `parts` in it."""
+    done = run(arguments)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder and the output of a run of eight steps that nothing interrupted."""
+    output = tmp_path_factory.mktemp("runs") / "whole"
+    done = succeed(training(shapes, output, "--steps", "8", "--log-every", "1", "--evaluate-every", "4"))
+    return output, done.stdout
+
+
+def test_a_run_leaves_all_that_it_promises(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [record for record in records if "total" in record]
+    assert [record["step"] for record in losses] == list(range(1, 9))
+    assert [record["step"] for record in records if "map_area" in record] == [4, 8]
+    names = ("rpn_classification", "rpn_regression", "classification", "regression")
+    for record in losses:
+        assert record["total"] == pytest.approx(sum(record[name] for name in names), rel=1e-4)
+    for name in ("losses.png", "detections.png"):
+        assert Image.open(folder / name).size > (300, 200)
+    assert list((folder / "tensorboard").glob("events*"))
+    assert (folder / "ap.txt").read_text().strip() in printed
+    assert {"map_area", "map_11point", "coco_ap"} <= json.loads((folder / "ap.json").read_text()).keys()
+    assert [one["image_id"] for one in json.loads((folder / "detections.json").read_text())] == [
+        "val_00000", "val_00001", "val_00002",
+    ]  # fmt: skip
+    model = load(folder / "model.pt")
+    assert model.classes == SHAPE_CLASSES
+    assert not model.training
+    assert load(folder).state_dict().keys() == model.state_dict().keys()
+
+
+def test_killed_and_resumed_equals_uninterrupted(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    """SIGKILL between two checkpoints: the continuation repeats the lost steps and ends with the same weights."""
+    options = ["--steps", "8", "--log-every", "1", "--evaluate-every", "4", "--checkpoint-every", "3"]
+    arguments = training(shapes, tmp_path / "killed", *options)
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1")
+    )
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and '"step": 5, "rpn' in metrics.read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    assert read_checkpoint(tmp_path / "killed" / "checkpoint.pt")["training"]["step"] in (3, 6)
+
+    succeed([*arguments, "--resume"])
+    whole, resumed = (read_checkpoint(folder / "model.pt") for folder in (finished[0], tmp_path / "killed"))
+    assert whole["weights"].keys() == resumed["weights"].keys()
+    for name, weight in whole["weights"].items():
+        assert torch.equal(weight, resumed["weights"][name]), name
+
+    def losses(folder: Path) -> list[tuple[int, float]]:
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [(record["step"], record["total"]) for record in records if "total" in record]
+
+    assert losses(finished[0]) == losses(tmp_path / "killed")
+
+
+def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        training(shapes, tmp_path / "run", "--steps", "4000", "--log-every", "1"),
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and '"step": 2' in metrics.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["training"]["step"] >= 2
+
+
+def test_resuming_with_other_options_is_refused(finished: tuple[Path, str], shapes: Path) -> None:
+    again = training(shapes, finished[0], "--steps", "8", "--evaluate-every", "4", "--resume", "--learning-rate", "0.5")
+    refuse(again, finished[0], "learning_rate", "0.5")
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unasked(finished: tuple[Path, str], shapes: Path) -> None:
+    refuse(training(shapes, finished[0], "--steps", "8"), finished[0], "--resume", "--overwrite")
+
+
+def test_resuming_where_there_is_nothing_is_refused(shapes: Path, tmp_path: Path) -> None:
+    refuse(training(shapes, tmp_path / "no", "--resume"), tmp_path / "no", "--output")
+
+
+def test_evaluate_prints_every_average_precision(finished: tuple[Path, str], shapes: Path, tmp_path: Path) -> None:
+    arguments = command(
+        "evaluate", finished[0], "--data", shapes, "--classes", *SHAPE_CLASSES, "--workers", "0", "--output", tmp_path
+    )
+    done = succeed(arguments)
+    assert (finished[0] / "ap.txt").read_text().strip() in done.stdout
+    for part in ("AP area", "AP 11-point", "COCO AP@[.50:.95]", *SHAPE_CLASSES):
+        assert part in done.stdout
+    assert "WARNING" not in done.stderr
+    assert json.loads((tmp_path / "ap.json").read_text()) == json.loads((finished[0] / "ap.json").read_text())
+
+
+def test_evaluating_on_trained_images_is_announced(finished: tuple[Path, str], shapes: Path) -> None:
+    arguments = command(
+        "evaluate", finished[0], "--data", shapes, "--val-split", "train", "--classes", *SHAPE_CLASSES, "--workers", "0"
+    )
+    assert "WARNING: the model was trained on 10 of these 10 images" in succeed(arguments).stderr
+
+
+def test_evaluating_with_other_classes_is_refused(finished: tuple[Path, str], shapes: Path) -> None:
+    refuse(command("evaluate", finished[0], "--data", shapes, "--classes", "circle", "--skip-bad"), "star", "--classes")
+
+
+def test_a_missing_dataset_is_refused(tmp_path: Path) -> None:
+    refuse(training(tmp_path / "nowhere", tmp_path / "run"), tmp_path / "nowhere")
+
+
+def test_voc_that_is_not_there_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    arguments = command("train", "--data", "voc2007", "--data-folder", tmp_path, "--output", tmp_path / "run")
+    refuse(arguments, "voc2007", "--download")
+
+
+def test_an_unknown_class_is_refused(shapes: Path, tmp_path: Path) -> None:
+    arguments = command("train", "--data", shapes, "--output", tmp_path / "run", *SMALL, "--classes", "circle", "star")
+    refuse(arguments, "train_0000", "--skip-bad")
+
+
+def _copy(shapes: Path, to: Path) -> Path:
+    subprocess.run(["cp", "-r", str(shapes), str(to)], check=True)
+    return to
+
+
+def test_an_inverted_box_is_refused(shapes: Path, tmp_path: Path) -> None:
+    data = _copy(shapes, tmp_path / "data")
+    annotation = data / "Annotations" / "train_00003.xml"
+    text = annotation.read_text()
+    left = text.split("<xmin>")[1].split("</xmin>")[0]
+    right = text.split("<xmax>")[1].split("</xmax>")[0]
+    text = text.replace(f"<xmin>{left}<", f"<xmin>{right}<", 1).replace(f"<xmax>{right}<", f"<xmax>{left}<", 1)
+    annotation.write_text(text)
+    refuse(training(data, tmp_path / "run"), annotation, right, left)
+
+
+def test_a_truncated_jpeg_is_refused(shapes: Path, tmp_path: Path) -> None:
+    data = _copy(shapes, tmp_path / "data")
+    image = data / "JPEGImages" / "train_00004.jpg"
+    image.write_bytes(image.read_bytes()[:2000])
+    refuse(training(data, tmp_path / "run"), image)
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_jpeg_that_breaks_only_when_decoded_is_refused(shapes: Path, tmp_path: Path, workers: str) -> None:
+    """Header and end are whole, so reading the dataset finds nothing; the middle is gone."""
+    data = _copy(shapes, tmp_path / "data")
+    image = _hollow(data / "JPEGImages" / "train_00004.jpg")
+    refuse(training(data, tmp_path / "run", "--steps", "6", "--workers", workers), image)
+
+
+def test_with_skip_bad_it_is_left_out_and_counted(shapes: Path, tmp_path: Path) -> None:
+    data = _copy(shapes, tmp_path / "data")
+    image = _hollow(data / "JPEGImages" / "train_00004.jpg")
+    done = succeed(training(data, tmp_path / "run", "--steps", "5", "--skip-bad"))
+    assert f"left out: {image}" in done.stdout + done.stderr
+
+
+def _hollow(image: Path) -> Path:
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 3] + content[-2:])
+    with Image.open(image) as opened, pytest.raises(OSError, match=r".+"):
+        opened.load()
+    return image
+
+
+def test_a_checkpoint_of_another_class_count_is_refused(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((finished[0] / "checkpoint.pt").read_bytes())
+    arguments = command("train", "--data", shapes, "--output", tmp_path, *SMALL, "--resume", "--skip-bad")
+    refuse([*arguments, "--classes", *SHAPE_CLASSES[:3]], tmp_path, "5 classes", "3", "--classes")
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes((finished[0] / "checkpoint.pt").read_bytes())
+    arguments = training(shapes, tmp_path, "--resume", "--backbone", "resnet18", "--no-pretrained")
+    refuse(arguments, tmp_path, "tiny", "resnet18", "--backbone tiny")
+
+
+def test_a_loss_that_is_not_finite_names_term_and_images(shapes: Path, tmp_path: Path) -> None:
+    arguments = training(shapes, tmp_path / "run", "--steps", "30", "--learning-rate", "1e30", "--warmup-steps", "0")
+    refuse([*arguments, "--optimizer", "sgd", "--clip-norm", "None"], "not finite", "train_000", "--learning-rate")
+
+
+def test_a_number_out_of_range_is_refused(shapes: Path, tmp_path: Path) -> None:
+    refuse(training(shapes, tmp_path / "run", "--steps", "0"), "steps", "0", "positive")
+    refuse(training(shapes, tmp_path / "run", "--anchor-target.fg-fraction", "1.5"), "fg_fraction", "1.5", "0..1")
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    refuse(command("train", "--recipe", "secret"), "secret", "article")
