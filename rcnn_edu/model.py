@@ -172,7 +172,12 @@ class FasterRCNN(nn.Module):
         """Resize and normalise each image, and pad all to one size."""
         if len(images) == 0:
             raise ValueError("no images: the batch is empty")
-        ready = [preprocess(image, self.config.preprocessing)[0] for image in images]
+        ready = []
+        for position, image in enumerate(images):
+            try:
+                ready.append(preprocess(image, self.config.preprocessing)[0])
+            except ValueError as error:
+                raise ValueError(f"image {position}: {error}") from error
         sizes = [(one.shape[1], one.shape[2]) for one in ready]
         height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
         padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])

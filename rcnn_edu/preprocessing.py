@@ -60,8 +60,8 @@ def normalize(pixels: Tensor, config: PreprocessingConfig = PreprocessingConfig(
     """Subtract the mean and divide by the standard deviation; `pixels` are RGB in 0..1, `(3, h, w)`."""
     if config.preset == "caffe":
         pixels = pixels.flip(0) * 255  # the article's backbones saw blue first, in 0..255
-    mean = pixels.new_tensor(config.pixel_mean)[:, None, None]
-    std = pixels.new_tensor(config.pixel_std)[:, None, None]
+    statistics = torch.tensor([config.pixel_mean, config.pixel_std], dtype=pixels.dtype)
+    mean, std = statistics.to(pixels.device, non_blocking=True)[:, :, None, None]
     return (pixels - mean) / std
 
 

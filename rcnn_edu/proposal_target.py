@@ -61,7 +61,8 @@ def proposal_targets(
         return ProposalTargets(rois, torch.zeros_like(matched_gt), torch.zeros_like(rois), max_iou, matched_gt)
 
     labels = torch.where(foreground, gt_labels[matched_gt].long(), 0)
-    coefficients = encode_boxes(rois.detach(), gt_boxes[matched_gt]) / rois.new_tensor(config.target_std)
+    std = torch.tensor(config.target_std).to(rois, non_blocking=True)  # a blocking copy would wait for the GPU
+    coefficients = encode_boxes(rois.detach(), gt_boxes[matched_gt]) / std
     targets = torch.where(foreground[:, None], coefficients, 0.0)
     return ProposalTargets(rois, labels, targets, max_iou, matched_gt)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 def random_keys(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
     """`(count,)` uniform numbers in [0, 1) on `device`, drawn where the generator lives."""
     source = device if generator is None else generator.device
-    return torch.rand(count, generator=generator, device=source).to(device)
+    return torch.rand(count, generator=generator, device=source).to(device, non_blocking=True)
 
 
 def keep_at_random(mask: Tensor, limit: int, at_most: Tensor | int, generator: torch.Generator | None) -> Tensor:

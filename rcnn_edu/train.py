@@ -79,10 +79,9 @@ class Run:
             self.training, config.batch_size, config.seed, config.steps, self.done, config.flip, config.workers,
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
-        log = TrainingLog(config.output, config.steps, self.done, self.device)
         self.model.train()
         asked = time.perf_counter()
-        with stop_signals() as stop:
+        with TrainingLog(config.output, config.steps, self.done, self.device) as log, stop_signals() as stop:
             for batch in loader:
                 waited = time.perf_counter() - asked
                 self.leave_out(batch, log)
@@ -106,7 +105,7 @@ class Run:
                 if config.evaluate_every and self.done % config.evaluate_every == 0 and not last:
                     log.say(f"step {self.done}: {self.evaluate(log, bfloat16)}")
                 asked = time.perf_counter()
-        self.finish(log, bfloat16)
+            self.finish(log, bfloat16)
 
     def leave_out(self, batch: Batch, log: TrainingLog) -> None:
         """Raise the first error of decoding the batch, or, with --skip-bad, report them all and go on without."""

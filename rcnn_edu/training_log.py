@@ -30,6 +30,12 @@ class TrainingLog:
         self._bar = tqdm(total=steps, initial=start, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
         self._since, self._images, self._waited = time.perf_counter(), 0, 0.0
 
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def step(self, images: int, waited: float) -> None:
         """Count one step over `images` images that began by waiting `waited` seconds for them."""
         self._images += images

@@ -17,7 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the package, not in it
 
 from benchmarks import compare_torchvision
-from benchmarks.compare_torchvision import Options, Runner, build_both, compare, main, peak_memory
+from benchmarks.compare_torchvision import Options, Runner, build_both, check_work, main, peak_memory
 from benchmarks.peer import build_peer
 from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, table
 from benchmarks.workload import Work, make_batch, measure_work, shortfall
@@ -40,8 +40,8 @@ CONFIG = Config(
     preprocessing=PreprocessingConfig(128, 200),
     anchors=AnchorConfig(scales=(2, 4, 8)),
     proposals=ProposalConfig(400, 60),
-    test_proposals=ProposalConfig(200, 30),
-    proposal_target=ProposalTargetConfig(batch_size=16),
+    test_proposals=ProposalConfig(200, 20),
+    proposal_target=ProposalTargetConfig(batch_size=8),
     detection=DetectionConfig(max_detections=10),
 )
 
@@ -90,14 +90,14 @@ def test_both_models_do_the_same_amount_of_work(models: dict[Any, Any], mode: st
         work[side] = measure_work(runner.model, partial(runner.run, mode, batch))
         assert shortfall(work[side], CONFIG, training=mode == TRAINING) == ""
     assert work["ours"][1:] == work["torchvision"][1:]
-    assert work["ours"].rois == (32 if mode == TRAINING else 60)
+    assert work["ours"].rois == (16 if mode == TRAINING else 40)
     assert work["ours"].gflop == pytest.approx(work["torchvision"].gflop, rel=0.01)
 
 
 def test_less_work_is_named() -> None:
-    work = Work(1.0, [60, 59], 31, [])
-    assert shortfall(work, CONFIG, training=True) == "59 proposals of 60, 31 RoIs of 32"
-    work = Work(1.0, [30, 30], 60, [9, 10])
+    work = Work(1.0, [60, 59], 15, [])
+    assert shortfall(work, CONFIG, training=True) == "59 proposals of 60, 15 RoIs of 16"
+    work = Work(1.0, [20, 20], 40, [9, 10])
     assert shortfall(work, CONFIG, training=False) == "9 detections of 10"
 
 
@@ -131,10 +131,11 @@ def test_the_table_shows_memory_when_it_was_measured() -> None:
     ]
 
 
-def test_a_model_that_does_less_work_stops_the_comparison() -> None:
-    greedy = replace(CONFIG, proposals=ProposalConfig(400, 400))
-    with pytest.raises(UserError, match=r"training step, batch 0: ours has only \d+ proposals of 400"):
-        compare(OPTIONS, greedy)
+def test_a_model_that_does_less_work_stops_the_comparison(models: dict[Any, Any]) -> None:
+    greedy = replace(CONFIG, test_proposals=ProposalConfig(200, 200))
+    runners = {side: Runner(models[side], torch.device("cpu"), bfloat16=False) for side in SIDES}
+    with pytest.raises(UserError, match=r"inference, batch 0: ours has only 20 proposals of 200, 20 RoIs of 200"):
+        check_work(runners, INFERENCE, [make_batch(1, 128, 160, 5, seed=3)], greedy)
 
 
 def test_a_process_of_its_own_tells_its_peak_memory(models: dict[Any, Any], tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_process_of_its_own_tells_its_peak_memory(models: dict[Any, Any], tmp_
 def test_the_peer_follows_the_configuration() -> None:
     peer: Any = build_peer(CONFIG, sampling_ratio=1, channels_last=True)
     assert peer.rpn.pre_nms_top_n() == 400
-    assert peer.rpn.eval().post_nms_top_n() == 30
+    assert peer.rpn.eval().post_nms_top_n() == 20
     assert peer.roi_heads.box_roi_pool.sampling_ratio == 1
     assert peer.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(ValueError, match="vgg16"):

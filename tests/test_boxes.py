@@ -89,7 +89,9 @@ def test_iou_is_symmetric_within_0_to_1_and_1_with_itself(a: list[Box], b: list[
     assert torch.equal(box_iou(tensor(*a), tensor(*a)).diagonal(), torch.ones(len(a)))
 
 
-@pytest.mark.parametrize("box", [(5, 5, 5, 9), (5, 5, 5, 5), (9, 5, 5, 9), (9, 9, 5, 5), (NAN, 0, 9, 9), (0, 0, INF, 9)])
+@pytest.mark.parametrize(
+    "box", [(5, 5, 5, 9), (5, 5, 5, 5), (9, 5, 5, 9), (9, 9, 5, 5), (NAN, 0, 9, 9), (0, 0, INF, 9)]
+)
 def test_a_box_that_is_none_has_iou_0_even_with_itself(box: Box) -> None:
     others = tensor(box, (0, 0, 10, 10), (-INF, -INF, INF, INF))
     assert torch.equal(box_iou(tensor(box), others), torch.zeros(1, 3))

@@ -75,7 +75,8 @@ def detect_by_loop(
             score = math.exp(scores[label]) / sum(map(math.exp, scores))
             if score <= config.score_threshold:
                 continue
-            tx, ty, tw, th = (float(c) * s for c, s in zip(coefficients[row, 4 * label : 4 * label + 4], STD, strict=True))
+            own = coefficients[row, 4 * label : 4 * label + 4].tolist()
+            tx, ty, tw, th = (coefficient * std for coefficient, std in zip(own, STD, strict=True))
             width, height = (x2 - x1) * math.exp(tw), (y2 - y1) * math.exp(th)
             x, y = (x1 + x2) / 2 + tx * (x2 - x1), (y1 + y2) / 2 + ty * (y2 - y1)
             left, right = (min(max(v, 0), SIZE[1]) for v in (x - width / 2, x + width / 2))
@@ -121,8 +122,8 @@ def test_the_article_s_starting_weights() -> None:
     tail = Flatten()
     tail.out_channels = 2000
     classifier = Classifier(tail, 21)
-    assert float(classifier.cls_score_net.weight.std()) == pytest.approx(0.01, rel=0.05)
-    assert float(classifier.bbox_pred_net.weight.std()) == pytest.approx(0.001, rel=0.05)
+    assert classifier.cls_score_net.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert classifier.bbox_pred_net.weight.std().item() == pytest.approx(0.001, rel=0.05)
     assert not classifier.cls_score_net.bias.any()
     assert not classifier.bbox_pred_net.bias.any()
 
@@ -181,7 +182,8 @@ def test_without_rois_both_terms_are_0_and_have_a_gradient_of_0() -> None:
     loss = classifier_loss(scores, coefficients, targets_of(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4)))
     assert loss.classification == 0
     assert loss.regression == 0
-    assert all(g.shape[0] == 0 for g in torch.autograd.grad(sum(loss), (scores, coefficients)))
+    total = loss.classification + loss.regression
+    assert all(gradient.shape[0] == 0 for gradient in torch.autograd.grad(total, (scores, coefficients)))
 
 
 def test_sums_are_in_float32_whatever_goes_in() -> None:

@@ -87,21 +87,21 @@ def test_a_batch_norm_without_running_statistics_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_a_whole_network_folded_gives_the_same_outputs(name: str) -> None:
-    network = torchvision.models.get_model(name, weights=None).eval()
+    network = torchvision.models.get_model(name, weights=None).double().eval()
     randomize(network)
     folded = fold_batch_norms(copy.deepcopy(network))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert any(isinstance(module, FrozenBatchNormConv2d) for module in folded.modules())
-    images = torch.randn(2, 3, 64, 48)
+    images = torch.randn(2, 3, 64, 48, dtype=torch.float64)
     with torch.no_grad():
-        expected = network.double()(images.double())
+        expected = network(images)
         assert expected.std() > 1e-3
-        torch.testing.assert_close(folded.double()(images.double()), expected, atol=1e-10, rtol=1e-9)
+        torch.testing.assert_close(folded(images), expected, atol=1e-10, rtol=1e-9)
         folded.train()  # frozen means frozen: training mode changes nothing (but dropout, which the classifier has)
         for module in folded.modules():
             if isinstance(module, nn.Dropout):
                 module.eval()
-        torch.testing.assert_close(folded(images.double()), expected, atol=1e-10, rtol=1e-9)
+        torch.testing.assert_close(folded(images), expected, atol=1e-10, rtol=1e-9)
 
 
 def test_a_batch_norm_that_follows_no_convolution_is_refused() -> None:
@@ -113,12 +113,15 @@ def test_a_batch_norm_that_follows_no_convolution_is_refused() -> None:
 
 def test_a_depthwise_convolution_gives_float32_under_autocast_and_the_right_gradient() -> None:
     pair = frozen_pair(8, 8, 3, stride=2, padding=1, groups=8, bias=False).float()
-    folded, x = FrozenBatchNormConv2d(copy.deepcopy(pair[0]), pair[1]), torch.randn(2, 8, 12, 12)  # type: ignore[arg-type]
+    conv, norm = pair
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    folded, x = FrozenBatchNormConv2d(copy.deepcopy(conv), norm), torch.randn(2, 8, 12, 12)
     with torch.autocast("cpu", torch.bfloat16):
         found = folded(x.bfloat16())
     expected = pair(x.bfloat16().float())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
     (gradient,) = torch.autograd.grad(found.square().sum(), folded.weight)
-    (wanted,) = torch.autograd.grad(expected.square().sum(), pair[0].weight)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), conv.weight)
     torch.testing.assert_close(gradient, wanted)

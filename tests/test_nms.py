@@ -119,7 +119,8 @@ def test_max_kept_is_the_beginning_of_the_whole_result_at_every_value(threshold:
 
 def test_max_kept_holds_when_the_best_boxes_are_all_duplicates() -> None:
     # The survivors come last, so that every round of looking further is needed.
-    boxes = torch.cat([torch.tensor([[0.0, 0, 10, 10]]).expand(200, 4), torch.arange(5)[:, None] * 20 + torch.tensor([100.0, 0, 110, 10])])
+    apart = torch.arange(5)[:, None] * 20 + torch.tensor([100.0, 0, 110, 10])
+    boxes = torch.cat([torch.tensor([[0.0, 0, 10, 10]]).expand(200, 4), apart])
     scores = torch.linspace(1, 0, 205)
     assert nms(boxes, scores, 0.5, max_kept=3).tolist() == [0, 200, 201]
 

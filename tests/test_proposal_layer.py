@@ -102,7 +102,8 @@ def test_proposals_are_those_of_the_loop(config: ProposalConfig) -> None:
 def test_rows_that_are_not_finite_are_dropped_and_counted() -> None:
     objectness, coefficients, anchors = rpn_output()
     objectness[torch.randperm(432)[:20]] = torch.tensor([math.nan, math.inf, -math.inf, math.nan]).repeat(5)
-    coefficients[torch.randperm(432)[:30], torch.randint(0, 4, (30,))] = torch.tensor([math.nan, math.inf, -math.inf]).repeat(10)
+    rows, columns = torch.randperm(432)[:30], torch.randint(0, 4, (30,))
+    coefficients[rows, columns] = torch.tensor([math.nan, math.inf, -math.inf]).repeat(10)
     config = ProposalConfig(300, 50)
     expected = propose_by_loop(objectness, coefficients, anchors, config)
     assert 30 <= expected[2] <= 50
@@ -162,7 +163,8 @@ def test_coefficients_that_overflow_give_no_box_that_is_not_finite() -> None:
 
 
 def test_perfect_coefficients_propose_the_objects_themselves() -> None:
-    anchors, objects = random_boxes(3, SIZE, smallest=20), torch.tensor([[0.0, 0, 30, 40], [50, 50, 90, 96], [100, 0, 128, 20]])
+    anchors = random_boxes(3, SIZE, smallest=20)
+    objects = torch.tensor([[0.0, 0, 30, 40], [50, 50, 90, 96], [100, 0, 128, 20]])
     found = propose(torch.tensor([0.2, 0.9, 0.5]), encode_boxes(anchors, objects), anchors, SIZE)
     torch.testing.assert_close(found.boxes, objects[[1, 2, 0]], atol=1e-3, rtol=0)
 

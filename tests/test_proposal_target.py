@@ -109,7 +109,8 @@ def test_the_share_of_foreground_is_rounded_to_whole_rois(batch_size: int, foreg
 
 def test_few_foreground_proposals_leave_their_room_to_background() -> None:
     gt = torch.tensor([[0.0, 0, 20, 20]])
-    near_misses = torch.cat([torch.zeros(40, 3), torch.linspace(2, 9, 40)[:, None]], dim=1) + torch.tensor([0, 0, 20, 0])
+    near_misses = torch.tensor([0.0, 0, 20, 0]).repeat(40, 1)
+    near_misses[:, 3] = torch.linspace(2, 9, 40)  # IoU 0.1 … 0.45
     result = proposal_targets(near_misses, gt, torch.tensor([7]), ProposalTargetConfig(batch_size=32))
     assert (result.labels == 7).sum() == 1  # the object itself
     assert (result.labels == 0).sum() == 31

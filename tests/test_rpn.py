@@ -25,7 +25,7 @@ def test_three_convolutions_and_a_relu() -> None:
 def test_all_three_start_small() -> None:
     rpn = RPN(64)
     for layer in (rpn.rpn_net, rpn.rpn_cls_score_net, rpn.rpn_bbox_pred_net):
-        assert float(layer.weight.std()) == pytest.approx(0.01, rel=0.05)
+        assert layer.weight.std().item() == pytest.approx(0.01, rel=0.05)
         assert layer.bias is not None
         assert not layer.bias.any()
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from rcnn_edu.sampling import draw, keep_at_random
 
 
-
 def chi_square(counts: Tensor) -> float:
     """How far counts are from all being equal; its mean is about the number of counts for a fair choice."""
     expected = counts.double().mean()
