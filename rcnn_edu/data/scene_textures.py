@@ -42,7 +42,7 @@ def pattern(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Im
     """The fill of a shape: two related colours in a pattern, lit from the top left; and its rim's darker colour."""
     hue, saturation, value = rng.random(), rng.uniform(0.62, 0.95), rng.uniform(0.72, 1.0)
     first = _rgb(hue, saturation, value)
-    second = _rgb(hue + rng.uniform(-0.07, 0.07), saturation * rng.uniform(0.35, 0.75), min(1.0, value * 1.12))
+    second = _rgb(hue + rng.uniform(-0.04, 0.04), saturation * rng.uniform(0.6, 0.85), min(1.0, value * 1.12))
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     angle, period = rng.uniform(0, math.pi), rng.uniform(9, 20)
     cos, sin = math.cos(angle) * 2 * math.pi / period, math.sin(angle) * 2 * math.pi / period

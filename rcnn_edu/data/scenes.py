@@ -21,7 +21,8 @@ SHAPE_CLASSES = ("circle", "square", "triangle", "star", "cross")
 """Labels 1…5."""
 
 _MOST_SHAPES = 6
-_SMALLEST, _LARGEST = 24.0, 150.0  # longer side of a shape, in pixels
+_TURN = 0.35  # largest turn of a shape either way, in radians: twenty degrees
+_SMALLEST, _LARGEST = 28.0, 150.0  # longer side of a shape, in pixels
 _VISIBLE_AT_LEAST = 0.4  # share of a shape that other shapes and the border must leave visible
 _SUPERSAMPLING = 4
 _MARGIN = 8  # pixels round a shape, for its shadow
@@ -86,7 +87,7 @@ def _cut_out(rng: np.random.Generator, name: str, height: int, width: int) -> _C
     """A shape of random scale, angle and proportions, with its centre at a random place well inside the image."""
     largest = min(_LARGEST, 0.62 * min(height, width))
     side = math.exp(rng.uniform(math.log(_SMALLEST), math.log(largest)))
-    corners = _corners(name) * rng.uniform(0.88, 1.12, 2) @ _rotation(rng.uniform(0, 2 * math.pi))
+    corners = _corners(name) * rng.uniform(0.88, 1.12, 2) @ _rotation(rng.uniform(-_TURN, _TURN))
     corners *= side / np.ptp(corners, axis=0).max()
     centre = rng.uniform(0.3 * side, np.array([width, height]) - 0.3 * side)
     corners += centre - (corners.max(axis=0) + corners.min(axis=0)) / 2
@@ -138,7 +139,7 @@ def _corners(name: str) -> npt.NDArray[np.float64]:
         return np.array(arm + [(-x, -y) for x, y in arm], dtype=np.float64)
     count = {"circle": 48, "triangle": 3, "star": 10}[name]
     radius = np.where(np.arange(count) % 2 == 0, 1.0, 0.45 if name == "star" else 1.0)
-    angle = np.arange(count) * (2 * math.pi / count)
+    angle = np.arange(count) * (2 * math.pi / count) - math.pi / 2  # a triangle and a star point up
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
