@@ -28,6 +28,10 @@ class DataConfig:
 
     data: str = "voc2007"
     """shapes (drawn on the spot), voc2007, voc0712, or the path of a dataset in VOC layout."""
+    shapes_train: int = 2000
+    """Scenes of shapes to draw for training."""
+    shapes_val: int = 400
+    """Scenes of shapes to draw for evaluation; none is among those for training."""
     data_folder: Path = Path("datasets")
     """Where shapes, voc2007 and voc0712 are kept."""
     download: bool = False
@@ -131,13 +135,13 @@ def shapes() -> TrainConfig:
         model=model,
         output=Path("runs/shapes"),
         amp="auto",
-        steps=500,
-        batch_size=8,
+        steps=1250,
+        batch_size=4,
         optimizer="adamw",
-        learning_rate=2e-3,
+        learning_rate=1.5e-3,
         weight_decay=0.05,
         schedule="cosine",
-        warmup_steps=30,
+        warmup_steps=60,
         clip_norm=5.0,
         log_every=10,
         checkpoint_every=100,

@@ -77,7 +77,7 @@ def choose_validation(config: DataConfig) -> DetectionDataset:
 def _locate(config: DataConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """Folders and splits to train on, and to evaluate on."""
     if config.data == "shapes":
-        root = write_shapes(config.data_folder / "shapes")
+        root = write_shapes(config.data_folder / "shapes", config.shapes_train, config.shapes_val)
         return [(root, "train")], [(root, "val")]
     if config.data in ("voc2007", "voc0712"):
         if config.download:
