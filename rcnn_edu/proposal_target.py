@@ -87,9 +87,7 @@ def _match(candidates: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
     return max_iou, matched_gt
 
 
-def _sample(
-    max_iou: Tensor, config: ProposalTargetConfig, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+def _sample(max_iou: Tensor, config: ProposalTargetConfig, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Rows of the R chosen candidates, foreground first, and the `(R,)` mask of those that are foreground."""
     size = config.batch_size
     foreground = max_iou >= config.fg_threshold

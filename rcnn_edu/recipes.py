@@ -135,7 +135,7 @@ def shapes() -> TrainConfig:
         model=model,
         output=Path("runs/shapes"),
         amp="auto",
-        steps=1250,
+        steps=1200,
         batch_size=4,
         optimizer="adamw",
         learning_rate=1.5e-3,

@@ -43,7 +43,9 @@ def python(installed: Path, *arguments: str) -> str:
 
 
 def test_the_shipped_checkpoint_comes_along(installed: Path) -> None:
-    printed = python(installed, "-c", "import rcnn_edu; print(rcnn_edu.__file__); print(rcnn_edu.load('shapes').classes)")
+    printed = python(
+        installed, "-c", "import rcnn_edu; print(rcnn_edu.__file__); print(rcnn_edu.load('shapes').classes)"
+    )
     assert str(installed / "site") in printed
     assert "('circle', 'square', 'triangle', 'star', 'cross')" in printed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def test_warm_up_rises_in_a_line_from_a_hundredth() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_weights_decay_and_biases_do_not_and_frozen_ones_are_left_out(name: str) -> None:
+def test_weights_decay_and_biases_do_not_and_frozen_ones_are_left_out(name: Literal["sgd", "adamw"]) -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.GroupNorm(1, 3), nn.Linear(3, 1))
     model[2].requires_grad_(False)
     config = replace(TrainConfig(), optimizer=name, weight_decay=0.25)
