@@ -135,7 +135,7 @@ def shapes() -> TrainConfig:
         model=model,
         output=Path("runs/shapes"),
         amp="auto",
-        steps=1200,
+        steps=1250,
         batch_size=4,
         optimizer="adamw",
         learning_rate=1.5e-3,

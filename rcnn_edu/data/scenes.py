@@ -22,8 +22,8 @@ SHAPE_CLASSES = ("circle", "square", "triangle", "star", "cross")
 
 _MOST_SHAPES = 6
 _TURN = 0.35  # largest turn of a shape either way, in radians: twenty degrees
-_SMALLEST, _LARGEST = 32.0, 150.0  # longer side of a shape, in pixels
-_VISIBLE_AT_LEAST = 0.5  # share of a shape that other shapes and the border must leave visible
+_SMALLEST, _LARGEST = 28.0, 150.0  # longer side of a shape, in pixels
+_VISIBLE_AT_LEAST = 0.4  # share of a shape that other shapes and the border must leave visible
 _SUPERSAMPLING = 4
 _MARGIN = 8  # pixels round a shape, for its shadow
 _SHADOW = [value * 2 // 5 for value in range(256)]
@@ -34,7 +34,7 @@ def render_scene(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """One scene of `size` (height, width): image uint8 `(H, W, 3)`, boxes float32 `(G, 4)`, labels int64 `(G,)`.
 
-    Boxes are x1, y1, x2, y2 in pixels, half-open, tight around what is visible of each shape, as VOC's are; half of
+    Boxes are x1, y1, x2, y2 in pixels, half-open, tight around what is visible of each shape, as VOC's are; 40 % of
     every shape is, or more. Labels are 1…5 in the order of `SHAPE_CLASSES`. The same state of `rng` gives the same
     scene. Raises `ValueError` for scenes under 64 pixels a side.
     """

@@ -22,7 +22,7 @@ from rcnn_edu.errors import UserError
 
 __all__ = ["SHAPE_CLASSES", "render_scene", "scene_rng", "write_shapes"]
 
-_VERSION = 3  # raise when scenes look different, so that folders written before are drawn again
+_VERSION = 2  # raise when scenes look different, so that folders written before are drawn again
 _SPLITS = ("train", "val")
 _OURS = re.compile(r"(train|val)_\d{5,}\.(jpg|xml)(\.\d+\.tmp)?")
 
