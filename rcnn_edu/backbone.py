@@ -173,7 +173,7 @@ def _cut_vgg(network: torchvision.models.VGG) -> Backbone:
         else:
             block.append(layer)
     stages.append((f"conv{len(stages) + 1}", block))
-    return Backbone(Head(stages, 512), Tail([nn.Flatten(), *network.classifier[:-1]], 4096))
+    return Backbone(Head(stages, 512), Tail([nn.AdaptiveAvgPool2d(7), nn.Flatten(), *network.classifier[:-1]], 4096))
 
 
 def _cut_mobilenet(network: torchvision.models.MobileNetV2) -> Backbone:

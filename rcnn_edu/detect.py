@@ -194,12 +194,12 @@ def _summary(record: Mapping[str, Any], threshold: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
 
-    def program() -> int:
+    def program() -> None:
         config = tyro.cli(DetectConfig, args=arguments, prog="python -m rcnn_edu.detect")
         files = find_files(config.inputs)  # a misspelt name is told before the model is loaded
         device = choose_device(config.device)
         model = load(config.model, device)
-        return run(files, model, config.output, config.score_threshold, config.every, device)
+        sys.exit(run(files, model, config.output, config.score_threshold, config.every, device))
 
     run_program(program)
 

@@ -68,7 +68,7 @@ def tiny_tail() -> nn.Module:
         nn.Conv2d(96, 48, 1, bias=False),
         PlainGroupNorm(48),
         nn.ReLU(inplace=True),
-        nn.Flatten(),
+        nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten()),  # crops of another size are brought to 7×7
         nn.Linear(48 * 7 * 7, 192),
         nn.ReLU(inplace=True),
         nn.Linear(192, 192),

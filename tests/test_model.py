@@ -458,7 +458,7 @@ def test_a_trace_has_every_intermediate_in_its_shape() -> None:
     regions = len(trace.rois)
     assert regions == 16
     assert trace.crops.shape == (regions, 96, 7, 7)
-    assert trace.fc7.shape == (regions, 128)
+    assert trace.fc7.shape == (regions, 192)
     assert trace.class_scores.shape == trace.scores.shape == (regions, 4)
     assert trace.box_coefficients.shape == (regions, 16)
     torch.testing.assert_close(trace.scores.sum(dim=1), torch.ones(regions))
