@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from torch import nn
 from tqdm import trange
 
 from benchmarks.peer import build_peer, copy_heads
-from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, machine, table
+from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, largest_so_far, machine, table
 from benchmarks.workload import Batch, Work, calibrated_weights, make_batch, measure_work, shortfall
 from rcnn_edu.cli import choose_device, run_program
 from rcnn_edu.config import Config
@@ -34,8 +33,7 @@ from rcnn_edu.model import FasterRCNN
 
 # So small that the weights, and with them the work, stay what they are through all rounds.
 LEARNING_RATE = 1e-6
-# Batches of different images, taken in turn: the work depends a little on the image.
-BATCHES = 3
+BATCHES = 3  # of different images, taken in turn: the work depends a little on the image
 
 
 @dataclass(frozen=True)
@@ -152,8 +150,8 @@ def check_work(runners: dict[Side, Runner], mode: str, batches: Sequence[Batch],
             if lacking := shortfall(work[side], config, mode == TRAINING):
                 raise UserError(f"{mode}, batch {number}: {side} has only {lacking}; try another --seed or image size")
         if abs(work["ours"].gflop / work["torchvision"].gflop - 1) > 0.05:
-            gflop = " and ".join(f"{work[side].gflop:.1f}" for side in SIDES)
-            raise UserError(f"{mode}, batch {number}: {gflop} GFLOP are not the same work")
+            ours, peer = (f"{work[side].gflop:.1f}" for side in SIDES)
+            raise UserError(f"{mode}, batch {number}: {ours} and {peer} GFLOP are not the same work")
         seen.append(work)
     return seen[0]
 
@@ -167,7 +165,7 @@ def peak_memory(side: Side, mode: str, options: Options, config: Config, folder:
     device = choose_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    before = _largest_so_far(device)
+    before = largest_so_far(device)
     plain = replace(config, pretrained=False, backbone_weights=None)
     if side == "ours":
         model: nn.Module = FasterRCNN(plain)
@@ -177,7 +175,7 @@ def peak_memory(side: Side, mode: str, options: Options, config: Config, folder:
     runner, batch = Runner(model, device, options.amp == "bf16"), _batch(options, config, 0).to(device)
     for _ in range(2):  # the first training step makes the optimizer's momentum
         runner.run(mode, batch)
-    return (_largest_so_far(device) - before) / 2**20
+    return (largest_so_far(device) - before) / 2**20
 
 
 def _batch(options: Options, config: Config, number: int) -> Batch:
@@ -206,20 +204,6 @@ def _peaks(mode: str, options: Options, config: Config, folder: Path) -> dict[Si
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             peaks[side] = pool.submit(peak_memory, side, mode, options, config, folder).result()
     return peaks
-
-
-def _largest_so_far(device: torch.device) -> float:
-    """The most memory that this process has had until now, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux passes ru_maxrss on to a new process, which would start at its parent's peak; VmHWM starts anew.
-        return 1024 * int(next(line for line in status.read_text().splitlines() if "VmHWM" in line).split()[1])
-    import resource  # not on Windows: there only --no-memory works
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else 1024 * largest
 
 
 def about(options: Options) -> list[str]:

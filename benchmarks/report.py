@@ -1,9 +1,10 @@
-"""The numbers of a comparison, and how they are shown."""
+"""The numbers of a comparison, how they are shown, and what the machine says of itself."""
 
 from __future__ import annotations
 
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -76,3 +77,17 @@ def machine(device: torch.device) -> str:
         processor = names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     return f"{processor}, {torch.get_num_threads()} CPU threads, {versions}, {date.today().isoformat()}"
+
+
+def largest_so_far(device: torch.device) -> float:
+    """The most memory that this process has had until now, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux passes ru_maxrss on to a new process, which would start at its parent's peak; VmHWM starts anew.
+        return 1024 * int(next(line for line in status.read_text().splitlines() if "VmHWM" in line).split()[1])
+    import resource  # not on Windows: there only --no-memory works
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest
