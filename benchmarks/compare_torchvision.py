@@ -140,8 +140,8 @@ def build_both(options: Options, config: Config, folder: Path) -> dict[Side, nn.
 def check_work(runners: dict[Side, Runner], mode: str, batches: Sequence[Batch], config: Config) -> dict[Side, Work]:
     """Both models' work for the first batch; every batch is checked, which also warms both models up.
 
-    Raises `UserError` when a model has fewer proposals, RoIs or detections than the config asks for, or when their
-    arithmetic differs by more than the rows that torchvision pads.
+    Raises `UserError` when a model has fewer proposals, RoIs or detections than the config asks for, or when the
+    arithmetic of the two networks as written differs by more than the rows that torchvision pads.
     """
     seen: list[dict[Side, Work]] = []
     for number, batch in enumerate(batches):
@@ -149,9 +149,10 @@ def check_work(runners: dict[Side, Runner], mode: str, batches: Sequence[Batch],
         for side in SIDES:
             if lacking := shortfall(work[side], config, mode == TRAINING):
                 raise UserError(f"{mode}, batch {number}: {side} has only {lacking}; try another --seed or image size")
-        if abs(work["ours"].gflop / work["torchvision"].gflop - 1) > 0.05:
-            ours, peer = (f"{work[side].gflop:.1f}" for side in SIDES)
-            raise UserError(f"{mode}, batch {number}: {ours} and {peer} GFLOP are not the same work")
+        written = measure_work(runners["ours"].model, partial(runners["ours"].run, mode, batch), plain=True).gflop
+        if abs(written / work["torchvision"].gflop - 1) > 0.05:
+            peer = work["torchvision"].gflop
+            raise UserError(f"{mode}, batch {number}: {written:.1f} and {peer:.1f} GFLOP are not the same work")
         seen.append(work)
     return seen[0]
 

@@ -24,11 +24,13 @@ from typing import NamedTuple, cast
 import torch
 import torchvision.models
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import Conv2dNormActivation
 
 from rcnn_edu.config import Config
 from rcnn_edu.errors import UserError
 from rcnn_edu.frozen_batch_norm import fold_batch_norms
+from rcnn_edu.tail import BottleneckTail, Tail
 from rcnn_edu.tiny import tiny_stages, tiny_tail
 
 STRIDE = 16
@@ -65,14 +67,6 @@ class Head(nn.Module):
         for stage in self.stages():
             images = stage(images)
         return images
-
-
-class Tail(nn.Sequential):
-    """The part that sees each crop: `(R, C, n, n)` → `(R, out_channels, m, m)`, or `(R, out_channels)`."""
-
-    def __init__(self, layers: list[nn.Module], out_channels: int) -> None:
-        super().__init__(*layers)
-        self.out_channels = out_channels
 
 
 def build_backbone(config: Config) -> Backbone:
@@ -158,6 +152,8 @@ def _cut_resnet(network: torchvision.models.ResNet) -> Backbone:
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)  # a 7×7 crop is small already
     out_channels = network.fc.in_features
+    if isinstance(network.layer4[0], Bottleneck):
+        return Backbone(Head(stages, out_channels // 2), BottleneckTail(network.layer4, out_channels))
     return Backbone(Head(stages, out_channels // 2), Tail([network.layer4], out_channels))
 
 

@@ -78,12 +78,17 @@ class Classifier(nn.Module):
 
     def fc7(self, crops: Tensor) -> Tensor:
         """The vector that describes each region: `(R, D)`."""
-        described: Tensor = self.tail(crops)
-        return described.mean(dim=(2, 3)) if described.ndim == 4 else described
+        return mean_over_space(self.tail(crops))
 
     def predict(self, fc7: Tensor) -> ClassifierOutput:
         """`(R, D)` → class scores and coefficients."""
         return ClassifierOutput(self.cls_score_net(fc7), self.bbox_pred_net(fc7))
+
+
+def mean_over_space(described: Tensor) -> Tensor:
+    """`(R, D, m, m)` → `(R, D)`; what has no space left, `(R, D)`, stays as it is."""
+    # Summed over one flat axis, channels behind it: so the gradient, too, comes out channels last.
+    return described.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1) if described.ndim == 4 else described
 
 
 def classifier_loss(

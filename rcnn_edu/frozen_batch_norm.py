@@ -36,14 +36,18 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         self.register_buffer("scale", scale.clone())
         self.register_buffer("shift", shift.clone())
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised."""
-        weight = self.weight * self.scale[:, None, None, None]
+    def folded_weight(self) -> Tensor:
+        """The weight with the scale multiplied in, in the layout of `weight`."""
+        return self.weight * self.scale[:, None, None, None]
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised; shift: another one than its own."""
+        weight, shift = self.folded_weight(), self.shift if shift is None else shift
         if self.groups > 1 and x.device.type == "cpu":
             # The CPU's bfloat16 gradient of a depthwise convolution with a stride is 40 times slower than float32's.
             with torch.autocast("cpu", enabled=False):
-                return self._conv_forward(x.to(weight.dtype), weight, self.shift)
-        return self._conv_forward(x, weight, self.shift)
+                return self._conv_forward(x.to(weight.dtype), weight, shift)
+        return self._conv_forward(x, weight, shift)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -87,7 +87,7 @@ def trace(model: FasterRCNN, image: Tensor, target: Target | None = None) -> Tra
 
     training: dict[str, object] = {}
     proposals = model.propose(rpn_scores, coefficients, anchors, size, model.config.test_proposals)
-    output = model.classifier(model.crop(features, [proposals.boxes]))
+    output = model.classify(features, [proposals.boxes])
     found = model.final_boxes(output, proposals.boxes, size)
     rois = proposals.boxes
     if target is not None:

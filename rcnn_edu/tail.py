@@ -1,0 +1,76 @@
+"""The tail of a ResNet-50 or -101, whose first 1×1 convolutions can run before crop pooling instead of after it.
+
+Article "Classification Layer" · ResNet (arXiv 1512.03385) fig. 5 · notebook 08
+
+layer4 opens with two 1×1 convolutions of its input: conv1 of the first block, and the one in its shortcut. A 1×1
+convolution mixes the channels of each place; crop pooling mixes the places of each channel. Both are linear, so their
+order does not matter: a crop of the convolved features is the convolved crop. It does matter for the cost. Crops
+overlap, and 300 of them have 14,700 places where the feature map of a 600×800 image has 1,900.
+
+Only the shift of the folded BatchNorm has to wait: a crop that reaches beyond the map is 0 there, before the shift.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
+
+from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d
+
+
+class Tail(nn.Sequential):
+    """The part of the backbone that sees each crop: `(R, C, n, n)` → `(R, out_channels, m, m)`, or `(R, out_channels)`.
+
+    `tail(crops)` is `tail.finish(tail.project(crops))`. The model calls `project` on the feature map and `finish` on
+    crops of the result, which gives the same numbers.
+    """
+
+    def __init__(self, layers: list[nn.Module], out_channels: int) -> None:
+        super().__init__(*layers)
+        self.out_channels = out_channels
+
+    def project(self, features: Tensor) -> Tensor:
+        """What can be computed before crop pooling as well as after it: here nothing."""
+        return features
+
+    def finish(self, crops: Tensor) -> Tensor:
+        """The rest, on crops of what `project` gave."""
+        described: Tensor = super().forward(crops)
+        return described
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """What describes each crop."""
+        return self.finish(self.project(crops))
+
+
+class BottleneckTail(Tail):
+    """layer4 of a ResNet-50 or -101, BatchNorm folded: its opening 1×1 convolutions are `project`."""
+
+    def __init__(self, layer4: nn.Sequential, out_channels: int) -> None:
+        super().__init__([layer4], out_channels)
+
+    def project(self, features: Tensor) -> Tensor:
+        """`(B, C, H, W)` → `(B, width + out_channels, H, W)`: conv1 and the shortcut side by side, without shift."""
+        return F.conv2d(features, torch.cat([conv.folded_weight() for conv in self._opening()]))
+
+    def finish(self, crops: Tensor) -> Tensor:
+        """`(R, width + out_channels, n, n)` → `(R, out_channels, n, n)`."""
+        layer4 = cast(nn.Sequential, self[0])
+        first = cast(Bottleneck, layer4[0])
+        conv1, shortcut_conv = self._opening()
+        hidden, shortcut = crops.split([conv1.out_channels, shortcut_conv.out_channels], dim=1)
+        hidden = F.relu(hidden + conv1.shift.to(hidden.dtype)[:, None, None], inplace=True)
+        # conv3 adds a shift of its own to the same sum, so the shortcut's comes along without another pass.
+        conv3 = cast(FrozenBatchNormConv2d, first.conv3)
+        hidden = conv3(F.relu(first.conv2(hidden)), shift=conv3.shift + shortcut_conv.shift)
+        described: Tensor = layer4[1:](F.relu(hidden + shortcut, inplace=True))
+        return described
+
+    def _opening(self) -> tuple[FrozenBatchNormConv2d, FrozenBatchNormConv2d]:
+        first = cast(Bottleneck, cast(nn.Sequential, self[0])[0])
+        shortcut = cast(nn.Sequential, first.downsample)
+        return cast(FrozenBatchNormConv2d, first.conv1), cast(FrozenBatchNormConv2d, shortcut[0])
