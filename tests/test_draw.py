@@ -31,7 +31,7 @@ from rcnn_edu.draw import (
     to_array,
     to_png,
 )
-from rcnn_edu.label_tags import tag_extent
+from rcnn_edu.draw.label_tags import tag_extent
 
 
 def rgb(color: str) -> np.ndarray:
