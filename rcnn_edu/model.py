@@ -15,10 +15,10 @@ Steps work on one image; the networks on the batch. The model has torchvision's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets
@@ -34,39 +34,13 @@ from rcnn_edu.classifier import (
 )
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_pool
-from rcnn_edu.preprocessing import preprocess
+from rcnn_edu.image_batch import ImageBatch, Size, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
 from rcnn_edu.rpn_loss import rpn_loss
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
-
-Size = tuple[int, int]
-
-
-class ImageBatch(NamedTuple):
-    """Images of any sizes, resized, normalised, and padded with zeros at right and bottom to one size."""
-
-    pixels: Tensor
-    """`(B, 3, h, w)` float32."""
-    sizes: list[Size]
-    """(height, width) of each resized image, without padding."""
-    original_sizes: list[Size]
-    """(height, width) of each image as it came."""
-
-    def to_resized(self, boxes: Tensor, image: int) -> Tensor:
-        """`(N, 4)` boxes in an image's own pixels → in pixels of its resized form."""
-        return boxes.float() * self._factors(image, boxes)
-
-    def to_original(self, boxes: Tensor, image: int) -> Tensor:
-        """`(N, 4)` boxes in pixels of the resized image → in the image's own pixels."""
-        return boxes / self._factors(image, boxes)
-
-    def _factors(self, image: int, like: Tensor) -> Tensor:
-        (height, width), (original_height, original_width) = self.sizes[image], self.original_sizes[image]
-        x, y = width / original_width, height / original_height
-        return torch.tensor([x, y, x, y], dtype=torch.float32).to(like.device, non_blocking=True)
 
 
 class FasterRCNN(nn.Module):
@@ -104,13 +78,19 @@ class FasterRCNN(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Target] | None = None,
+        seeds: Sequence[int] | None = None,
+        target_size: int | None = None,
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses in training mode, detections in evaluation mode.
 
         images: `(3, H, W)` each, any mix of sizes, uint8 or floating point in 0..1.
         targets (training): per image `{"boxes": (G, 4), "labels": (G,)}` in the image's own pixels, labels in
         1…num_classes−1, G may be 0; other keys are ignored.
+        seeds (training): per image, fixes what is drawn for it, whatever else is in the batch (none: `generator`).
+        target_size (training): shorter side of this batch in pixels (none: the configuration's).
         Returns in training the four losses `rpn_classification`, `rpn_regression`, `classification`, `regression`
         (0-d, means over the batch); in evaluation per image `{"boxes", "labels", "scores"}` in its own pixels.
         Raises `ValueError` for an unusable image or target, naming it.
@@ -118,15 +98,21 @@ class FasterRCNN(nn.Module):
         if self.training:
             if targets is None:
                 raise ValueError("targets are needed in training mode; call model.eval() to detect")
-            return self.losses(images, targets)
+            return self.losses(images, targets, seeds, target_size)
         return self.detect(images)
 
-    def losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
+    def losses(
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Target],
+        seeds: Sequence[int] | None = None,
+        target_size: int | None = None,
+    ) -> dict[str, Tensor]:
         """The four losses; see `forward`."""
         if len(images) != len(targets):
             raise ValueError(f"{len(images)} images, but {len(targets)} targets")
         check_targets(targets, self.config.num_classes)
-        batch = self.prepare(images)
+        batch = self.prepare(images, target_size)
         features, rpn_output = self.look(batch)
 
         rpn_losses, sampled = [], []
@@ -134,10 +120,11 @@ class FasterRCNN(nn.Module):
             gt_boxes = batch.to_resized(target["boxes"], image)
             class_scores, coefficients, anchors = self.at_anchors(rpn_output, batch, image)
             size = batch.sizes[image]
-            wanted = self.label(anchors, gt_boxes, size)
+            generator = torch.Generator(features.device).manual_seed(seeds[image]) if seeds else None
+            wanted = self.label(anchors, gt_boxes, size, generator)
             rpn_losses.append(rpn_loss(class_scores, coefficients, wanted, self.config.rpn_sigma))
             proposals = self.propose(class_scores, coefficients, anchors, size, self.config.proposals)
-            sampled.append(self.sample(proposals, gt_boxes, target["labels"]))
+            sampled.append(self.sample(proposals, gt_boxes, target["labels"], generator))
 
         output = self.classify(features, [one.rois for one in sampled])
         everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
@@ -174,21 +161,10 @@ class FasterRCNN(nn.Module):
 
     # The steps with this model's configuration, shared by the two paths above and by the trace.
 
-    def prepare(self, images: Sequence[Tensor]) -> ImageBatch:
+    def prepare(self, images: Sequence[Tensor], target_size: int | None = None) -> ImageBatch:
         """Resize and normalise each image, and pad all to one size."""
-        if len(images) == 0:
-            raise ValueError("no images: the batch is empty")
-        ready = []
-        for position, image in enumerate(images):
-            try:
-                ready.append(preprocess(image, self.config.preprocessing)[0])
-            except ValueError as error:
-                raise ValueError(f"image {position}: {error}") from error
-        sizes = [(one.shape[1], one.shape[2]) for one in ready]
-        height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
-        padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
-        pixels = padded.contiguous(memory_format=torch.channels_last)
-        return ImageBatch(pixels, sizes, [(image.shape[1], image.shape[2]) for image in images])
+        config = self.config.preprocessing
+        return prepare_images(images, config if target_size is None else replace(config, target_size=target_size))
 
     def look(self, batch: ImageBatch) -> tuple[Tensor, RPNOutput]:
         """Features of the batch, and what the RPN says of them."""
@@ -206,9 +182,11 @@ class FasterRCNN(nn.Module):
         cells = feature_size(batch.sizes[image])
         return *output.of_image(image, cells), grid_anchors(cells, self.config.anchors.stride, self.base_anchors)
 
-    def label(self, anchors: Tensor, gt_boxes: Tensor, image_size: Size) -> AnchorTargets:
+    def label(
+        self, anchors: Tensor, gt_boxes: Tensor, image_size: Size, generator: torch.Generator | None = None
+    ) -> AnchorTargets:
         """What the RPN should say at one image's anchors."""
-        return anchor_targets(anchors, gt_boxes, image_size, self.config.anchor_target, self.generator)
+        return anchor_targets(anchors, gt_boxes, image_size, self.config.anchor_target, generator or self.generator)
 
     def propose(
         self, class_scores: Tensor, coefficients: Tensor, anchors: Tensor, image_size: Size, config: ProposalConfig
@@ -219,9 +197,12 @@ class FasterRCNN(nn.Module):
             coefficients = coefficients.detach()
         return propose(objectness, coefficients, anchors, image_size, config)
 
-    def sample(self, proposals: Proposals, gt_boxes: Tensor, gt_labels: Tensor) -> ProposalTargets:
+    def sample(
+        self, proposals: Proposals, gt_boxes: Tensor, gt_labels: Tensor, generator: torch.Generator | None = None
+    ) -> ProposalTargets:
         """The RoIs of one image that the classifier learns from."""
-        return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, self.generator)
+        generator = generator or self.generator
+        return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, generator)
 
     def crop(self, features: Tensor, rois: Sequence[Tensor]) -> Tensor:
         """Crops of all RoIs of the batch."""

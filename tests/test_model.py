@@ -541,3 +541,28 @@ def test_training_and_inference_see_the_same_pixels() -> None:
     assert torch.equal(model.train().prepare(images).pixels, model.eval().prepare(images).pixels)
     mean = torch.tensor([102.9801, 115.9465, 122.7717])[:, None, None]
     torch.testing.assert_close(model.prepare(images).pixels[0], images[0].flip(0) * 255 - mean)
+
+
+def test_with_a_seed_an_images_losses_do_not_depend_on_the_rest_of_its_batch() -> None:
+    """Two at a time with their seeds = the mean of each alone with its own, so a batch can be divided at will."""
+    model = tiny_model()
+    images = list(torch.rand(2, 3, 64, 96, generator=generator(5)))
+    targets = [{"boxes": random_boxes(3, (64, 96), 10.0), "labels": torch.tensor([1, 2, 3])} for _ in images]
+    together = model.losses(images, targets, seeds=[11, 12])
+    torch.rand(7)  # torch's own generator has no part in it
+    alone = [model.losses([images[i]], [targets[i]], seeds=[11 + i]) for i in (0, 1)]
+    for name, loss in together.items():
+        assert torch.allclose(loss, (alone[0][name] + alone[1][name]) / 2, rtol=1e-5, atol=1e-6), name
+    other = model.losses([images[0]], [targets[0]], seeds=[13])
+    assert not torch.equal(other["classification"], alone[0]["classification"])
+
+
+def test_a_batch_can_be_seen_at_another_size() -> None:
+    model = tiny_model()
+    image, target = torch.rand(3, 40, 50), {"boxes": random_boxes(2, (40, 50), 8.0), "labels": torch.tensor([1, 2])}
+    larger = tiny_model(preprocessing=PreprocessingConfig(target_size=96, max_size=128))
+    wanted = larger.losses([image], [target], seeds=[3])
+    found = model.losses([image], [target], seeds=[3], target_size=96)
+    for name, loss in wanted.items():
+        assert torch.equal(loss, found[name]), name
+    assert model.config.preprocessing.target_size == 64

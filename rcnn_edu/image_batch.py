@@ -1,0 +1,59 @@
+"""Images of any sizes, made ready for the network: resized, normalised, and padded to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rcnn_edu.config import PreprocessingConfig
+from rcnn_edu.preprocessing import preprocess
+
+Size = tuple[int, int]
+
+
+class ImageBatch(NamedTuple):
+    """Images of any sizes, resized, normalised, and padded with zeros at right and bottom to one size."""
+
+    pixels: Tensor
+    """`(B, 3, h, w)` float32."""
+    sizes: list[Size]
+    """(height, width) of each resized image, without padding."""
+    original_sizes: list[Size]
+    """(height, width) of each image as it came."""
+
+    def to_resized(self, boxes: Tensor, image: int) -> Tensor:
+        """`(N, 4)` boxes in an image's own pixels → in pixels of its resized form."""
+        return boxes.float() * self._factors(image, boxes)
+
+    def to_original(self, boxes: Tensor, image: int) -> Tensor:
+        """`(N, 4)` boxes in pixels of the resized image → in the image's own pixels."""
+        return boxes / self._factors(image, boxes)
+
+    def _factors(self, image: int, like: Tensor) -> Tensor:
+        (height, width), (original_height, original_width) = self.sizes[image], self.original_sizes[image]
+        x, y = width / original_width, height / original_height
+        return torch.tensor([x, y, x, y], dtype=torch.float32).to(like.device, non_blocking=True)
+
+
+def prepare_images(images: Sequence[Tensor], config: PreprocessingConfig) -> ImageBatch:
+    """Resize and normalise each image `(3, H, W)`, and pad all to one size.
+
+    Raises `ValueError` for an empty batch, and for an unusable image, naming its place.
+    """
+    if len(images) == 0:
+        raise ValueError("no images: the batch is empty")
+    ready = []
+    for position, image in enumerate(images):
+        try:
+            ready.append(preprocess(image, config)[0])
+        except ValueError as error:
+            raise ValueError(f"image {position}: {error}") from error
+    sizes = [(one.shape[1], one.shape[2]) for one in ready]
+    height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
+    pixels = padded.contiguous(memory_format=torch.channels_last)
+    return ImageBatch(pixels, sizes, [(image.shape[1], image.shape[2]) for image in images])
