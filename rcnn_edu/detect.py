@@ -36,7 +36,7 @@ class DetectConfig:
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT", help_behavior_hint="(one or more)")
     ]
     """Image files, folders (the images directly in them), or videos."""
-    model: Annotated[str, tyro.conf.arg(metavar="NAME_OR_PATH")] = "shapes"
+    model: Annotated[str, tyro.conf.arg(metavar="NAME_OR_PATH")] = "voc-demo"
     """Name of a shipped model, a checkpoint file, or a run folder."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("detections")
     """Folder to write to; made if need be."""

@@ -289,6 +289,15 @@ def test_command_line(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPa
     assert exit_code(str(tmp_path / "in"), *options) == 1
 
 
+def test_photos_are_searched_with_the_shipped_detector_of_photos(
+    tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(detect, "load", lambda *arguments: asked.extend(arguments) or RedFinder())
+    assert exit_code(str(photo(tmp_path / "in" / "cat.png")), "--output", str(output), "--device", "cpu") == 0
+    assert asked[0] == "voc-demo"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
