@@ -1,0 +1,1 @@
+"""Slider panels, one module a lesson: thin shells over the drawing functions of `rcnn_edu.draw`."""
