@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, read without running anything that is in them.
 
 A checkpoint is one dictionary of tensors, numbers and strings: `format`, `config`, `classes`, `weights`, `trained_on`,
-and, while training, `training`: step, optimizer, random states, everything that an exact continuation needs.
+and, while training, `training`: step, optimizer, averaged weights, everything that an exact continuation needs.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ def save_checkpoint(
     weights = model.state_dict()
     if half:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    config = asdict(model.config)
+    if config["backbone_weights"] is not None:
+        config["backbone_weights"] = bare_name(config["backbone_weights"])
     content = {
         "format": FORMAT,
-        "config": asdict(model.config),
+        "config": config,
         "classes": list(model.classes),
         "weights": weights,
         "trained_on": trained_on or {},
@@ -125,8 +128,16 @@ def checkpoint_path(name_or_path: str | Path) -> Path:
 
 
 def describe_data(name: str, image_ids: Iterable[str]) -> dict[str, Any]:
-    """What a checkpoint remembers of its training data: its name, and a fingerprint of each image's id."""
-    return {"data": name, "images": sorted(fingerprint(one) for one in image_ids)}
+    """What a checkpoint remembers of its training data: its name, and a fingerprint of each image's id.
+
+    Of a path only the last part is kept: a checkpoint that is passed on tells nothing of its maker's folders.
+    """
+    return {"data": bare_name(name), "images": sorted(fingerprint(one) for one in image_ids)}
+
+
+def bare_name(path: str) -> str:
+    """The last part of a path; a name that is no path (`voc2007`) is its own."""
+    return Path(os.path.abspath(path)).name
 
 
 def fingerprint(image_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Literal
@@ -12,11 +13,15 @@ from rcnn_edu.errors import UserError
 
 
 def run_program(program: Callable[[], object]) -> None:
-    """Run `program`; a `UserError` becomes one line on standard error and exit code 2."""
+    """Run `program`; a `UserError` becomes one line on standard error and exit code 2.
+
+    Of several processes started by torchrun, all of which meet the error, the first prints it.
+    """
     try:
         program()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,6 +1,7 @@
 """`python -m rcnn_edu.evaluate`: how good a trained model is, on the validation split of a dataset.
 
-One run over the images, one set of detections, and on those: VOC AP by area and by 11 points, and COCO AP.
+One run over the images, one set of detections, and on those: VOC AP by area and by 11 points, and COCO AP. Under
+`torchrun` each process takes its share of the images, with the same result.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,13 +21,14 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from rcnn_edu.checkpoint import checkpoint_path, load, seen_in_training
-from rcnn_edu.cli import choose_device, run_program, use_bfloat16
+from rcnn_edu.cli import run_program, use_bfloat16
 from rcnn_edu.data.choose import DetectionDataset, choose_validation
 from rcnn_edu.data.loader import usable_workers
+from rcnn_edu.distributed import Processes, start_processes
 from rcnn_edu.errors import UserError
 from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
 from rcnn_edu.model import FasterRCNN
-from rcnn_edu.recipes import DataConfig
+from rcnn_edu.training_config import DataConfig
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,24 @@ def run_detector(
     bfloat16: bool = False,
     workers: int = 2,
     skip_bad: bool = False,
+    processes: Processes = Processes(),
 ) -> list[Result]:
     """Detect in every image of `dataset`, one at a time; the model's mode is put back.
 
+    Each process takes every so-manieth image; the first returns the results of all, in order, the others none.
     An image that cannot be decoded raises `UserError`, or, with `skip_bad`, is reported and left out.
     """
     was_training = model.training
     model.eval()
+    share = range(processes.rank, len(dataset), processes.count)
     loader: DataLoader[Any] = DataLoader(
-        _Decoded(dataset), batch_size=None, num_workers=usable_workers(workers), generator=torch.Generator()
+        _Decoded(dataset, share), batch_size=None, num_workers=usable_workers(workers), generator=torch.Generator()
     )
-    bar = tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=None)
+    silent = None if processes.first else True  # none: silent unless someone watches
+    bar = tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=silent)
     results = []
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        for index, decoded in enumerate(bar):
+    with processes.together(), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        for index, decoded in zip(share, bar, strict=True):
             if isinstance(decoded, UserError):
                 if not skip_bad:
                     raise decoded
@@ -87,7 +94,7 @@ def run_detector(
             (found,) = model.detect([image.to(device)])
             results.append(Result(index, target, {k: v.cpu() for k, v in found.items()}))
     model.train(was_training)
-    return results
+    return sorted(chain(*processes.gather(results)), key=lambda one: one.index)
 
 
 def measure(results: Sequence[Result], num_classes: int) -> tuple[VOCResult, COCOResult]:
@@ -96,19 +103,32 @@ def measure(results: Sequence[Result], num_classes: int) -> tuple[VOCResult, COC
     return voc_ap(found, targets, num_classes), coco_ap(found, targets, num_classes)
 
 
-def evaluate(config: EvaluateConfig) -> VOCResult:
-    """Run the program. Raises `UserError` for a model or dataset that cannot be used."""
-    device = choose_device(config.device)
-    model = load(config.model, device)
-    dataset = choose_validation(config.data)
-    if dataset.classes != model.classes:
-        raise UserError(
-            f"{checkpoint_path(config.model)}: detects {', '.join(model.classes)}; "
-            f"the dataset is read with {', '.join(dataset.classes)}; give the model's with --classes"
-        )
-    warn_if_seen(model, dataset.image_ids)
-    bfloat16 = use_bfloat16(config.amp, device)
-    results = run_detector(model, dataset, device, bfloat16, config.workers, config.data.skip_bad)
+def evaluate(config: EvaluateConfig) -> VOCResult | None:
+    """Run the program; of several processes only the first returns the result.
+
+    Raises `UserError` for a model or dataset that cannot be used.
+    """
+    with start_processes(config.device) as (processes, device):
+        with processes.together():
+            model = load(config.model, device)
+            with processes.one_first():
+                dataset = choose_validation(config.data)
+            if dataset.classes != model.classes:
+                raise UserError(
+                    f"{checkpoint_path(config.model)}: detects {', '.join(model.classes)}; "
+                    f"the dataset is read with {', '.join(dataset.classes)}; give the model's with --classes"
+                )
+        if processes.first:
+            warn_if_seen(model, dataset.image_ids)
+        bfloat16, skip_bad = use_bfloat16(config.amp, device), config.data.skip_bad
+        results = run_detector(model, dataset, device, bfloat16, config.workers, skip_bad, processes)
+        return _report(config, model, dataset, results) if processes.first else None
+
+
+def _report(
+    config: EvaluateConfig, model: FasterRCNN, dataset: DetectionDataset, results: Sequence[Result]
+) -> VOCResult:
+    """Measure, print, and write what was asked for."""
     voc, coco = measure(results, model.config.num_classes)
     print(f"{config.model} on {len(results)} images of {config.data.data}")
     if dataset.problems or len(results) < len(dataset):
@@ -162,17 +182,17 @@ def summary(voc: VOCResult, coco: COCOResult, classes: Sequence[str]) -> dict[st
 
 
 class _Decoded(Dataset[Any]):
-    """The dataset's items, or the `UserError` of one that cannot be decoded, which is raised in the main process."""
+    """Some of the dataset's items, or the `UserError` of one that cannot be decoded, for the main process to raise."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: DetectionDataset, rows: Sequence[int]) -> None:
+        self.dataset, self.rows = dataset, rows
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]] | UserError:
         try:
-            return self.dataset[index]
+            return self.dataset[self.rows[index]]
         except UserError as error:
             return error
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rcnn_edu.errors import UserError
-from rcnn_edu.recipes import TrainConfig
+from rcnn_edu.training_config import TrainConfig
 
 
 class NonFiniteLoss(UserError):

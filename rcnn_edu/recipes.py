@@ -1,122 +1,65 @@
-"""How a model is trained: one dataclass, and named recipes that fill it.
+"""Recipes: named settings of the one tree of numbers, from the article's to the best that we know.
 
-`python -m rcnn_edu.train --help` is made from this file and from config.py; every field is an option.
+Where each number comes from, and what it was seen to be worth, is in docs/recipes.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
+from math import sqrt
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
 
 from rcnn_edu.config import (
     AnchorConfig,
     AnchorTargetConfig,
     Config,
+    DetectionConfig,
     PreprocessingConfig,
     ProposalConfig,
     ProposalTargetConfig,
 )
-from rcnn_edu.errors import UserError
+from rcnn_edu.training_config import DataConfig, TrainConfig
 
 
-@dataclass(frozen=True)
-class DataConfig:
-    """What to train on and what to evaluate on."""
-
-    data: str = "voc2007"
-    """shapes (drawn on the spot), voc2007, voc0712, or the path of a dataset in VOC layout."""
-    shapes_train: int = 2000
-    """Scenes of shapes to draw for training."""
-    shapes_val: int = 400
-    """Scenes of shapes to draw for evaluation; none is among those for training."""
-    data_folder: Path = Path("datasets")
-    """Where shapes, voc2007 and voc0712 are kept."""
-    download: bool = False
-    """Fetch voc2007 or voc0712 if it is not in the data folder."""
-    train_split: str = "train"
-    """List under ImageSets/Main to train on, of a dataset given by path."""
-    val_split: str = "val"
-    """List under ImageSets/Main to evaluate on, of a dataset given by path."""
-    classes: tuple[str, ...] | None = None
-    """Class names without background (none: the 20 of VOC, or the five shapes)."""
-    discover_classes: bool = False
-    """Take the class names from the dataset's own annotations."""
-    skip_bad: bool = False
-    """Leave out, and count, what cannot be used, instead of stopping at it."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train Faster R-CNN."""
-
-    data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
-    model: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-
-    output: Path = Path("runs/latest")
-    """Folder for checkpoints, metrics, curves and example detections."""
-    resume: bool = False
-    """Go on from the checkpoint in the output folder, exactly as if nothing had happened."""
-    overwrite: bool = False
-    """Start anew even though the output folder holds a run."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1, …; auto: a GPU if there is one."""
-    amp: Literal["off", "bf16", "auto"] = "off"
-    """Compute in bfloat16 where that is safe; auto: if the processor is faster at it."""
-    workers: int = 2
-    """Processes that decode images."""
-    seed: int = 0
-    """Of the initial weights, the order of the images, the flips and the sampling."""
-
-    steps: int = 70_000
-    """Batches to train on."""
-    batch_size: int = 1
-    """Images a step."""
-    flip: bool = True
-    """TRAIN.USE_FLIPPED: mirror every other image."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Stochastic gradient descent with momentum, or AdamW."""
-    learning_rate: float = 1e-3
-    """LEARNING_RATE, after the warm-up."""
-    momentum: float = 0.9
-    """MOMENTUM of sgd."""
-    weight_decay: float = 1e-4
-    """WEIGHT_DECAY, on weights; biases and normalisation have none."""
-    schedule: Literal["step", "cosine"] = "step"
-    """step: times 0.1 at every milestone; cosine: down to 0 at the last step."""
-    milestones: tuple[int, ...] = (50_000,)
-    """STEPSIZE: steps after which the learning rate falls to a tenth."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from a hundredth."""
-    clip_norm: float | None = None
-    """Scale gradients down to this norm (none: leave them)."""
-
-    log_every: int = 20
-    """Steps between lines of metrics.jsonl."""
-    evaluate_every: int = 0
-    """Steps between evaluations on the validation split (0: once, at the end)."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "log_every", "checkpoint_every"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("workers", "evaluate_every", "warmup_steps", "weight_decay", "momentum"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be zero or more")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise UserError(f"clip_norm is {self.clip_norm}; it must be positive")
-
-
-def article() -> TrainConfig:
+def article(data: str = "voc2007") -> TrainConfig:
     """The article's numbers: ResNet-50 on PASCAL VOC, one image a step, 600 × 1000 pixels."""
-    return TrainConfig()
+    # The defaults of both dataclasses are the article's, but for one: its code trains the classifier on proposals alone
+    # (TRAIN.USE_GT is off). Its pixel means belong to Caffe's ResNet; ours starts from torchvision's weights and so
+    # takes torchvision's (--preprocessing.preset caffe is for weights converted from Caffe).
+    model = Config(proposal_target=ProposalTargetConfig(append_gt=False))
+    return TrainConfig(data=DataConfig(data=data), model=model)
 
 
-def shapes() -> TrainConfig:
+def best(data: str = "voc2007") -> TrainConfig:
+    """What the field trains this network on VOC with: 16 images a step, shorter sides from 480 to 800 pixels."""
+    model = Config(
+        preprocessing=PreprocessingConfig(target_size=800, max_size=1333),
+        anchors=AnchorConfig(scales=(2.0, 4.0, 8.0, 16.0, 32.0)),
+        test_proposals=ProposalConfig(6000, 1000),
+        proposal_target=ProposalTargetConfig(batch_size=512, bg_threshold_lo=0.0),
+        detection=DetectionConfig(nms_threshold=0.5),
+    )
+    # 18,000 steps for 16,551 images, half as many for 5,011: 17 and 29 passes.
+    steps, milestones = (18_000, (12_000, 16_000)) if data == "voc0712" else (9_000, (6_000, 8_000))
+    return TrainConfig(
+        data=DataConfig(data=data),
+        model=model,
+        output=Path("runs/best"),
+        amp="auto",
+        workers=8,
+        steps=steps,
+        batch_size=16,
+        target_sizes=tuple(range(480, 801, 32)),
+        learning_rate=0.02,
+        milestones=milestones,
+        warmup_steps=100,
+        clip_norm=10.0,
+        ema=0.999,
+    )
+
+
+def shapes(data: str = "shapes") -> TrainConfig:
     """The demo: `tiny` learns five shapes from nothing in minutes on a CPU."""
     model = Config(
         backbone="tiny",
@@ -131,7 +74,7 @@ def shapes() -> TrainConfig:
         proposal_target=ProposalTargetConfig(batch_size=32, fg_fraction=0.5, bg_threshold_lo=0.0),
     )
     return TrainConfig(
-        data=DataConfig(data="shapes"),
+        data=DataConfig(data=data),
         model=model,
         output=Path("runs/shapes"),
         amp="auto",
@@ -148,7 +91,7 @@ def shapes() -> TrainConfig:
     )
 
 
-def mobile() -> TrainConfig:
+def mobile(data: str = "voc2007") -> TrainConfig:
     """MobileNetV2 on small photos: a detector that a laptop trains in about an hour and runs in a blink."""
     model = Config(
         backbone="mobilenet_v2",
@@ -159,6 +102,7 @@ def mobile() -> TrainConfig:
         proposal_target=ProposalTargetConfig(batch_size=64, bg_threshold_lo=0.0),
     )
     return TrainConfig(
+        data=DataConfig(data=data),
         model=model,
         output=Path("runs/mobile"),
         amp="auto",
@@ -173,9 +117,27 @@ def mobile() -> TrainConfig:
     )
 
 
-RECIPES = {"article": article, "shapes": shapes, "mobile": mobile}
+RECIPES: dict[str, Callable[..., TrainConfig]] = {"article": article, "best": best, "shapes": shapes, "mobile": mobile}
 
 
 def with_classes(config: TrainConfig, count: int) -> TrainConfig:
     """`config` for `count` classes without background, as found in the dataset."""
     return replace(config, model=replace(config.model, num_classes=count + 1))
+
+
+def scaled(config: TrainConfig, batch_size: int) -> TrainConfig:
+    """`config` for another number of images a step, seeing as many images in all.
+
+    With k times the images a step, SGD's learning rate is k times as large (Goyal et al., arXiv 1706.02677 §2.1) and
+    AdamW's √k times (Malladi et al., arXiv 2205.10330); steps and milestones are divided by k; the warm-up lasts as
+    many images, but is never shorter in steps.
+    """
+    factor = batch_size / config.batch_size
+    return replace(
+        config,
+        batch_size=batch_size,
+        learning_rate=config.learning_rate * (factor if config.optimizer == "sgd" else sqrt(factor)),
+        steps=max(1, round(config.steps / factor)),
+        milestones=tuple(round(milestone / factor) for milestone in config.milestones),
+        warmup_steps=max(config.warmup_steps, round(config.warmup_steps / factor)),
+    )

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcnn_edu.data import SHAPE_CLASSES, VOCDataset, write_shapes
+from rcnn_edu.data.batches import BatchSampler, Key, Share, target_size
 from rcnn_edu.data.choose import JoinedDataset
-from rcnn_edu.data.loader import BatchSampler, Key, TrainingImages, flip_horizontally, training_loader
+from rcnn_edu.data.loader import TrainingImages, flip_horizontally, training_loader
 
 
 def batches(wide: int, tall: int, batch_size: int, steps: int, seed: int = 0, start: int = 0) -> list[list[Key]]:
@@ -45,6 +46,39 @@ def test_a_batch_holds_images_of_one_shape_but_for_one_an_epoch() -> None:
         shapes = {key.row < 41 for key in batch}
         mixed += len(shapes) > 1
     assert mixed <= 1
+
+
+@given(st.integers(1, 30), st.integers(0, 30), st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 2), (3, 2)]))
+def test_the_shares_of_all_processes_and_passes_make_up_each_batch(
+    wide: int, tall: int, division: tuple[int, int]
+) -> None:
+    """In order: what is drawn for an image does not depend on who computes it."""
+    ratios = np.array([1.5] * wide + [0.6] * tall)
+    processes, passes = division
+    shares = [
+        list(BatchSampler(ratios, 12, 0, 7, start=2, share=Share(rank, processes, passes))) for rank in range(processes)
+    ]
+    for place, whole in enumerate(BatchSampler(ratios, 12, 0, 7, start=2)):
+        mine = [share[place * passes : (place + 1) * passes] for share in shares]
+        assert [key for of_process in mine for of_pass in of_process for key in of_pass] == whole
+        assert {len(of_pass) for of_process in mine for of_pass in of_process} == {12 // processes // passes}
+
+
+def test_each_place_of_each_step_has_its_own_seed() -> None:
+    seeds = [key.seed for batch in batches(40, 0, 4, 30) for key in batch]
+    assert len(set(seeds)) == 120
+    assert seeds != [key.seed for batch in batches(40, 0, 4, 30, seed=1) for key in batch]
+
+
+def test_sizes_are_drawn_evenly_and_always_alike() -> None:
+    sizes = (480, 512, 544)
+    drawn = [target_size(0, step, sizes) for step in range(600)]
+    assert drawn == [target_size(0, step, sizes) for step in range(600)]
+    assert drawn != [target_size(1, step, sizes) for step in range(600)]
+    counts = Counter(drawn)
+    assert set(counts) == set(sizes)
+    assert min(counts.values()) > 130  # 200 each on average: six standard deviations are 69
+    assert target_size(0, 0, ()) is None
 
 
 def test_fewer_images_than_a_batch_are_repeated() -> None:
@@ -89,8 +123,16 @@ def test_the_loader_gives_what_the_sampler_asks_for(dataset: VOCDataset, workers
     keys = list(BatchSampler(dataset.aspect_ratios(), 2, 3, 6, start=1))
     for batch, wanted in zip(loader, keys, strict=True):
         assert batch.image_ids == [dataset.image_ids[key.row] for key in wanted]
-        for image, key in zip(batch.images, wanted, strict=True):
-            assert torch.equal(image.flip(2) if key.flip else image, dataset[key.row][0])
+        assert batch.seeds == [key.seed for key in wanted]
+        images, targets = batch.to(torch.device("cpu"))
+        for image, target, key in zip(images, targets, wanted, strict=True):
+            pixels, annotation = dataset[key.row]
+            boxes = annotation["boxes"]
+            if key.flip:
+                x1, y1, x2, y2 = boxes.unbind(1)
+                pixels, boxes = pixels.flip(2), torch.stack([96 - x2, y1, 96 - x1, y2], dim=1)
+            assert torch.equal(image, pixels)
+            assert torch.equal(target["boxes"], boxes)
     assert torch.equal(torch.get_rng_state(), before)
 
 

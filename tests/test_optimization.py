@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from rcnn_edu.optimization import LossCheck, NonFiniteLoss, learning_rate, make_optimizer
-from rcnn_edu.recipes import RECIPES, TrainConfig
+from rcnn_edu.recipes import RECIPES
+from rcnn_edu.training_config import TrainConfig
 
 
 def test_the_article_divides_the_learning_rate_by_ten() -> None:

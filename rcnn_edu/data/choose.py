@@ -17,7 +17,7 @@ from rcnn_edu.data.problems import Problem
 from rcnn_edu.data.shapes import SHAPE_CLASSES, write_shapes
 from rcnn_edu.data.voc import VOC_CLASSES, VOCDataset
 from rcnn_edu.errors import UserError
-from rcnn_edu.recipes import DataConfig
+from rcnn_edu.training_config import DataConfig
 
 
 class DetectionDataset(Protocol):

@@ -1,0 +1,37 @@
+"""Ctrl-C and SIGTERM, taken as a wish to stop at the end of a step."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+GRACE = 2.0
+"""Seconds within which further signals are the same wish: torchrun passes on what the terminal has sent already."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Inside, a signal only fills the list, so that a step can end; one that comes later than that acts at once."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+    first = 0.0
+
+    def note(number: int, _frame: object) -> None:
+        nonlocal first
+        if not received:
+            first = time.monotonic()
+        received.append(number)
+        if time.monotonic() - first > GRACE:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
