@@ -87,8 +87,12 @@ class Classifier(nn.Module):
 
 def mean_over_space(described: Tensor) -> Tensor:
     """`(R, D, m, m)` → `(R, D)`; what has no space left, `(R, D)`, stays as it is."""
-    # Summed over one flat axis, channels behind it: so the gradient, too, comes out channels last.
-    return described.permute(0, 2, 3, 1).flatten(1, 2).mean(dim=1) if described.ndim == 4 else described
+    if described.ndim == 2:
+        return described
+    # Summed over one flat axis with the channels behind it, then divided: the gradient of the sum is a view that takes
+    # no memory, and what is made of it further back comes out channels last.
+    places = described.permute(0, 2, 3, 1).flatten(1, 2)
+    return places.sum(dim=1) / places.shape[1]
 
 
 def classifier_loss(

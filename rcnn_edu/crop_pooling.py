@@ -21,6 +21,9 @@ import torch.nn.functional as F
 import torchvision.ops
 from torch import Tensor
 
+ROWS = 490
+"""Samples (ten crops of 7×7) that the CPU sums and rounds at a time."""
+
 
 def crop_pool(
     features: Tensor,
@@ -98,8 +101,19 @@ def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -
         cell = (rows * width)[:, :, None, :, None] + columns[:, None, :, None, :]
         cells.append(cell.reshape(-1, 4) + image * height * width)
         weights.append((row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]).reshape(-1, 4))
-    crops = F.embedding_bag(torch.cat(cells), table, per_sample_weights=torch.cat(weights), mode="sum")
-    return crops.to(features.dtype).unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+    crops = _weighted_sums(table, torch.cat(cells), torch.cat(weights), features.dtype)
+    return crops.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+
+
+def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """`(S, C)` in `dtype`: each row the sum of four rows of `table` `(cells, C)`, given by `(S, 4)` rows and weights."""
+    if dtype == torch.float32 or torch.is_grad_enabled():
+        return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum").to(dtype)
+    # Summed in float32 and stored in less: a few rows at a time, so that the float32 sums never leave the cache.
+    crops = torch.empty(len(cells), table.shape[1], dtype=dtype)
+    for some, weight, result in zip(cells.split(ROWS), weights.split(ROWS), crops.split(ROWS), strict=True):
+        result.copy_(F.embedding_bag(some, table, per_sample_weights=weight, mode="sum"))
+    return crops
 
 
 def _neighbours(position: Tensor, cells: int) -> tuple[Tensor, Tensor]:

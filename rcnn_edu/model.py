@@ -39,6 +39,7 @@ from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
 from rcnn_edu.rpn_loss import rpn_loss
+from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
 
@@ -214,7 +215,7 @@ class FasterRCNN(nn.Module):
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
         """`self.classifier(self.crop(features, rois))`, with less arithmetic: see tail.py."""
-        tail = self.classifier.tail
+        tail = cast(Tail, self.classifier.tail)
         crops = self.crop(tail.project(features), rois)
         return self.classifier.predict(mean_over_space(tail.finish(crops)))
 

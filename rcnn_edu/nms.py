@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torchvision.ops
 from torch import Tensor
 
 from rcnn_edu.boxes import box_iou
+
+BLOCK = 512
+"""Boxes that `nms` decides at a time on a CPU."""
 
 
 class NMSStep(NamedTuple):
@@ -54,19 +58,22 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_kept: int | Non
     non-finite coordinate is never kept. Returns int64 `(K,)` on the device of `boxes`.
     """
     order = _best_first(boxes, scores)
-    if max_kept is None:
-        max_kept = len(order)
-    boxes, scores = _at_least_float32(boxes[order]), _at_least_float32(scores[order])
-    # Whether a box survives depends on better boxes alone. So when only the first survivors are wanted, the best few
-    # boxes are decided first, and the rest only if they gave too few: each round joins last round's survivors, who
-    # cannot suppress each other, with as many undecided boxes again as were decided so far.
+    boxes = _at_least_float32(boxes[order])
+    scores = scores[order].to(boxes.dtype)
+    if boxes.device.type != "cpu":  # a GPU compares all pairs at once; rounds would make it wait for Python
+        return order[torchvision.ops.nms(boxes, scores, iou_threshold)[:max_kept]]
+    # Whether a box survives depends on better boxes alone, so the boxes are decided block by block, best first, until
+    # there are enough: first those that an earlier survivor suppresses go, many pairs at a time, then the rest of the
+    # block is left to the greedy loop.
+    wanted = len(order) if max_kept is None else max_kept
+    block = max(1, min(BLOCK, wanted))
     kept = order.new_empty(0)
-    decided, until = 0, min(len(order), max_kept + max_kept // 2)
-    while decided < len(order) and len(kept) < max_kept:
-        candidates = torch.cat([kept, torch.arange(decided, until, device=order.device)])
-        kept = candidates[torchvision.ops.nms(boxes[candidates], scores[candidates], iou_threshold)]
-        decided, until = until, min(len(order), 2 * until)
-    return order[kept[:max_kept]]
+    for start in range(0, len(order), block):
+        if len(kept) >= wanted:
+            break
+        free = start + _free(boxes[start : start + block], boxes[kept], iou_threshold).nonzero()[:, 0]
+        kept = torch.cat([kept, free[torchvision.ops.nms(boxes[free], scores[free], iou_threshold)]])
+    return order[kept[:wanted]]
 
 
 def batched_nms(
@@ -82,6 +89,18 @@ def batched_nms(
         survivors.append(rows[nms(boxes[rows], scores[rows], iou_threshold)])
     kept = torch.cat(survivors).sort().values
     return kept[torch.argsort(scores[kept], descending=True, stable=True)][:max_kept]
+
+
+def _free(boxes: Tensor, kept: Tensor, iou_threshold: float) -> Tensor:
+    """`(N,)` mask of the boxes that no kept box suppresses."""
+    # The greedy loop compares in float64, where a float32 of 0.3 is above 0.3: compare with the float32 just below.
+    threshold = iou_threshold
+    if boxes.dtype == torch.float32 and (threshold := float(np.float32(iou_threshold))) > iou_threshold:
+        threshold = float(np.nextafter(np.float32(threshold), np.float32(-1)))
+    free = torch.ones(len(boxes), dtype=torch.bool)
+    for some in kept.split(max(1, BLOCK // 2)):  # 512 × 256 pairs stay in the processor's cache
+        free &= ~(box_iou(some, boxes) > threshold).any(dim=0)
+    return free
 
 
 def _best_first(boxes: Tensor, scores: Tensor) -> Tensor:

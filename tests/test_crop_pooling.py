@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from conftest import random_boxes
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rcnn_edu import crop_pooling
 from rcnn_edu.crop_pooling import (
     _pool_by_gather,
     _pool_by_grid_sample,
@@ -206,6 +208,14 @@ def test_rois_have_a_gradient_only_if_asked_and_features_always(differentiable: 
         torch.testing.assert_close(of_rois, same_rois, atol=1e-5, rtol=1e-4)
     else:
         assert of_rois is None
+
+
+@pytest.mark.parametrize("rows", [1, 7, 490])
+def test_bfloat16_without_a_gradient_is_the_same_whatever_is_summed_at_a_time(rows: int) -> None:
+    features, rois = torch.randn(2, 8, 6, 6).bfloat16(), [random_boxes(9, (96, 96)), random_boxes(4, (96, 96))]
+    whole = crop_pool(features, rois)  # gradients enabled: in one go
+    with torch.no_grad(), mock.patch.object(crop_pooling, "ROWS", rows):
+        assert torch.equal(crop_pool(features, rois), whole)
 
 
 def test_bfloat16_features_get_a_bfloat16_gradient() -> None:

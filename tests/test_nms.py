@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rcnn_edu import nms as nms_module
 from rcnn_edu.boxes import box_iou
 from rcnn_edu.nms import batched_nms, nms, nms_steps
 
@@ -52,6 +54,31 @@ def crowd(objects: int = 12, copies: int = 10) -> tuple[Tensor, Tensor]:
     """Boxes that overlap in clusters, and distinct scores."""
     boxes = jittered(random_boxes(objects, (300, 400), smallest=20), copies, pixels=6)
     return boxes, torch.randperm(len(boxes)) / len(boxes)
+
+
+@given(SCORED, THRESHOLD, st.integers(1, 5), st.one_of(st.none(), st.integers(0, 13)))
+def test_deciding_in_blocks_changes_nothing(
+    rows: list[tuple[IntBox, float]], threshold: float, block: int, max_kept: int | None
+) -> None:
+    boxes, scores = [box for box, _ in rows], [score for _, score in rows]
+    box_tensor, score_tensor = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.tensor(scores)
+    with mock.patch.object(nms_module, "BLOCK", block):
+        kept = nms(box_tensor, score_tensor, threshold, max_kept)
+    assert kept.tolist() == greedy(boxes, scores, threshold)[:max_kept]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threshold", [0.3, 0.7, 1 / 3])
+def test_blocks_compare_with_the_threshold_exactly_as_torchvision_does(dtype: torch.dtype, threshold: float) -> None:
+    # Widths 1…60 beside a box of width 60: IoUs of k/60, among them 18/60, 20/60 and 42/60, and their neighbours.
+    widths = torch.arange(60, 0, -1, dtype=dtype)
+    boxes = torch.stack(
+        [torch.zeros(60, dtype=dtype), torch.zeros(60, dtype=dtype), widths, torch.ones(60).to(dtype)], 1
+    )
+    scores = torch.linspace(1, 0, 60)
+    expected = torchvision.ops.nms(boxes, scores.to(dtype), threshold)
+    with mock.patch.object(nms_module, "BLOCK", 1):
+        assert torch.equal(nms(boxes, scores, threshold), expected)
 
 
 @given(SCORED, THRESHOLD)
