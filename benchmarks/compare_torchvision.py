@@ -125,11 +125,10 @@ def compare(options: Options, config: Config) -> list[Result]:
 
 def build_both(options: Options, config: Config, folder: Path) -> dict[Side, nn.Module]:
     """Both models with the same weights; each one's state dict is left in `folder` for the memory measurement."""
-    weights = calibrated_weights(config, _batch(options, config, 0), options.seed)
-    torch.save(weights, folder / "backbone.pt")
+    torch.save(calibrated_weights(config, _batch(options, config, 0), options.seed), folder / "backbone.pt")
     torch.manual_seed(options.seed)
-    ours = FasterRCNN(replace(config, backbone_weights=str(folder / "backbone.pt")))
-    peer = build_peer(config, weights, options.sampling_ratio, options.channels_last_peer)
+    config = replace(config, backbone_weights=str(folder / "backbone.pt"))
+    ours, peer = FasterRCNN(config), build_peer(config, options.sampling_ratio, options.channels_last_peer)
     copy_heads(ours, peer)
     models: dict[Side, nn.Module] = {"ours": ours, "torchvision": peer}
     for side, model in models.items():
@@ -171,7 +170,7 @@ def peak_memory(side: Side, mode: str, options: Options, config: Config, folder:
     if side == "ours":
         model: nn.Module = FasterRCNN(plain)
     else:
-        model = build_peer(plain, None, options.sampling_ratio, options.channels_last_peer)
+        model = build_peer(plain, options.sampling_ratio, options.channels_last_peer)
     model.load_state_dict(torch.load(folder / f"{side}.pt", weights_only=True))
     runner, batch = Runner(model, device, options.amp == "bf16"), _batch(options, config, 0).to(device)
     for _ in range(2):  # the first training step makes the optimizer's momentum

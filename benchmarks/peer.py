@@ -1,19 +1,23 @@
 """torchvision's Faster R-CNN, built from the same parts and with the same weights as ours.
 
-Both are a ResNet C4: conv1 … layer3 with frozen BatchNorm see the image at a stride of 16, layer4 with its stride taken
-out sees each region. All numbers come from one `Config`, so that a change to ours changes the peer too. What is left
-different is what is compared: how the steps are computed.
+Both are cut alike. ResNet C4: conv1 … layer3 with frozen BatchNorm see the image at a stride of 16, layer4 with its
+stride taken out sees each region. MobileNetV2: features 0 … 13 and 14 … 18. All numbers come from one `Config`, so that
+a change to ours changes the peer too. What is left different is what is compared: how the steps are computed.
 
     ours                              torchvision
     background and foreground score   one logit; its weights are ours, foreground minus background: same probability
     nine anchors, sides rounded       nine anchors, sides not rounded
     no padding of a single image      padded to multiples of 32 pixels: 600 rows become 608
     crop pooling, one point a cell    RoIAlign, `sampling_ratio`² points a cell
+    anchors that leave the image      clipped proposals come of them, and they are labelled like any other
+      are labelled "don't care"
+    regions' smooth L1, sigma 1       smooth L1 with beta 1/9, that is sigma 3
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import torchvision.models
@@ -25,58 +29,98 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import Conv2dNormActivation, FrozenBatchNorm2d
 
+from rcnn_edu.backbone import load_backbone_weights
 from rcnn_edu.config import Config
 from rcnn_edu.model import FasterRCNN
 
+Module = TypeVar("Module", bound=nn.Module)
+
 
 class PeerBackbone(nn.Sequential):
-    """conv1 … layer3 of a torchvision ResNet; conv1 and layer1 do not learn, as in ours."""
+    """The layers that see the image, by name; those named in `frozen` do not learn, as in ours."""
 
-    def __init__(self, network: torchvision.models.ResNet) -> None:
+    def __init__(self, layers: dict[str, nn.Module], frozen: Sequence[str], out_channels: int) -> None:
         super().__init__()
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
-            self.add_module(name, network.get_submodule(name))
-        for name in ("conv1", "layer1"):
-            self.get_submodule(name).requires_grad_(False)
-        self.out_channels: int = network.fc.in_features // 2
+        for name, layer in layers.items():
+            self.add_module(name, layer.requires_grad_(name not in frozen))
+        self.out_channels = out_channels
 
 
 class PeerBoxHead(nn.Module):
-    """layer4 on each crop, then the mean over space: `(R, C, 7, 7)` → `(R, D)`."""
+    """The tail on each crop, then the mean over space: `(R, C, 7, 7)` → `(R, out_channels)`."""
 
-    def __init__(self, network: torchvision.models.ResNet) -> None:
+    def __init__(self, tail: nn.Module, out_channels: int) -> None:
         super().__init__()
-        self.layer4 = network.layer4
-        for layer in self.layer4.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.stride = (1, 1)
+        self.tail, self.out_channels = tail, out_channels
 
     def forward(self, crops: Tensor) -> Tensor:
         """The vector that describes each region."""
-        described: Tensor = self.layer4(crops).mean(dim=(2, 3))
+        described: Tensor = self.tail(crops).mean(dim=(2, 3))
         return described
 
 
-def build_peer(
-    config: Config,
-    backbone_weights: dict[str, Tensor] | None = None,
-    sampling_ratio: int = 2,
-    channels_last: bool = False,
-) -> nn.Module:
-    """torchvision's detector with the numbers of `config`, whose backbone must be a ResNet.
+class Float32Convolution(nn.Module):
+    """A depthwise convolution that a CPU computes in float32 even under autocast.
 
-    backbone_weights: state dict of torchvision's classification network, as for `Config.backbone_weights`; without it
-    the weights are random. channels_last: also give the peer the memory layout that ours always uses.
+    Its bfloat16 gradient is 40 times slower there when it has a stride. Ours does the same
+    (rcnn_edu/frozen_batch_norm.py), so without this the comparison would be of that one kernel.
     """
-    if not config.backbone.startswith("resnet"):
-        raise ValueError(f"the peer is built from a ResNet; backbone is {config.backbone}")
-    network = cast(
-        torchvision.models.ResNet,
-        torchvision.models.get_model(config.backbone, weights=None, norm_layer=FrozenBatchNorm2d),
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution's own."""
+        if x.device.type != "cpu":
+            return self.convolution(x)
+        with torch.autocast("cpu", enabled=False):
+            return self.convolution(x.float())
+
+
+def cut(config: Config) -> tuple[PeerBackbone, PeerBoxHead]:
+    """The two halves of torchvision's classification network, cut where ours is, with frozen BatchNorm.
+
+    The weights are those of `config.backbone_weights`, else random.
+    """
+    frozen = 2 if config.frozen_stages is None else config.frozen_stages
+    network: Any = torchvision.models.get_model(config.backbone, weights=None, norm_layer=FrozenBatchNorm2d)
+    if config.backbone_weights is not None:
+        load_backbone_weights(network, config.backbone_weights, config.backbone)
+    if config.backbone == "mobilenet_v2":
+        stages = [["0", "1"], ["2", "3"], ["4", "5", "6"], [str(i) for i in range(7, 14)]]
+        layers, tail, widths = network.features, network.features[14:], (96, network.last_channel)
+    else:
+        stages = [["conv1", "bn1", "relu", "maxpool"], ["layer1"], ["layer2"], ["layer3"]]
+        layers, tail, widths = network, network.layer4, (network.fc.in_features // 2, network.fc.in_features)
+        for layer in tail.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.stride = (1, 1)
+    names = [name for stage in stages for name in stage]
+    backbone = PeerBackbone(
+        {name: layers.get_submodule(name) for name in names}, [n for s in stages[:frozen] for n in s], widths[0]
     )
-    if backbone_weights is not None:
-        network.load_state_dict(backbone_weights)
-    backbone = PeerBackbone(network)
+    return keep_depthwise_in_float32(backbone), keep_depthwise_in_float32(PeerBoxHead(tail, widths[1]))
+
+
+def keep_depthwise_in_float32(module: Module) -> Module:
+    """Wrap, in place, every depthwise convolution below `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and child.groups > 1:
+            setattr(module, name, Float32Convolution(child))
+        else:
+            keep_depthwise_in_float32(child)
+    return module
+
+
+def build_peer(config: Config, sampling_ratio: int = 2, channels_last: bool = False) -> nn.Module:
+    """torchvision's detector with the numbers and the backbone weights of `config`: a ResNet or MobileNetV2.
+
+    channels_last: also give the peer the memory layout that ours always uses.
+    """
+    if not config.backbone.startswith(("resnet", "mobilenet")):
+        raise ValueError(f"the peer is built from a ResNet or MobileNetV2; backbone is {config.backbone}")
+    backbone, box_head = cut(config)
 
     # The generator's anchors are centred on the cell's corner instead of its middle; the number is the same.
     sizes = tuple(config.anchors.base_size * scale for scale in config.anchors.scales)
@@ -120,8 +164,8 @@ def build_peer(
         rpn_anchor_generator=anchors,
         rpn_head=rpn_head,
         box_roi_pool=pooling,
-        box_head=PeerBoxHead(network),
-        box_predictor=FastRCNNPredictor(network.fc.in_features, config.num_classes),
+        box_head=box_head,
+        box_predictor=FastRCNNPredictor(box_head.out_channels, config.num_classes),
         **numbers,
     )
     if channels_last:
