@@ -106,7 +106,7 @@ def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -
 
 
 def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(S, C)` in `dtype`: each row the sum of four rows of `table` `(cells, C)`, given by `(S, 4)` rows and weights."""
+    """`(S, C)` in `dtype`: each row the weighted sum of four rows of `table`, named and weighted by `(S, 4)`."""
     if dtype == torch.float32 or torch.is_grad_enabled():
         return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum").to(dtype)
     # Summed in float32 and stored in less: a few rows at a time, so that the float32 sums never leave the cache.
