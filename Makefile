@@ -5,11 +5,12 @@ VENV ?= .venv
 RUN := runs/demo
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lab validate-model reproduce clean
+.PHONY: help demo test lab notebooks validate-model reproduce clean
 
 help:
 	@echo "make demo       train the tiny detector on drawn shapes, evaluate it, draw its detections (about 5 minutes)"
 	@echo "make lab        open JupyterLab on the lessons"
+	@echo "make notebooks  run all lessons again and store what they print and draw"
 	@echo "make test       style, types and all tests"
 	@echo "make reproduce  train the shipped tiny checkpoint again"
 	@echo "make clean      remove the environment, the drawn shapes and the demo's run"
@@ -42,6 +43,9 @@ test: $(VENV)/.installed
 
 lab: $(VENV)/.installed
 	cd notebooks && ../$(BIN)/jupyter lab README.md
+
+notebooks: $(VENV)/.installed
+	$(BIN)/python notebooks/execute.py
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m rcnn_edu.train --data shapes --output runs/reproduce --overwrite

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 import rcnn_edu.exercises
 from rcnn_edu.exercises.base import Exercise, Mistake, same
 
+SOLUTIONS = Path(__file__).parent.parent / "docs" / "solutions"
 LESSONS = sorted(module.name for module in pkgutil.iter_modules(rcnn_edu.exercises.__path__) if module.name != "base")
 EXERCISES = [
     pytest.param(exercise, id=f"{lesson}-{exercise.name}")
@@ -71,3 +74,14 @@ def test_same() -> None:
     assert not same("text", one)
     assert not same(torch.tensor([1, 0]), torch.tensor([True, False]))
     assert same(torch.tensor([float("nan")]), torch.tensor([float("nan")]))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_solutions_are_right(lesson: str) -> None:
+    """Each solution is called `my_` and the library's name, as the stub in the notebook is."""
+    (page,) = SOLUTIONS.glob(f"[0-9][0-9]_{lesson}.md")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    for exercise in importlib.import_module(f"rcnn_edu.exercises.{lesson}").EXERCISES:
+        assert exercise.verdict(names[f"my_{exercise.name}"]).startswith("right: "), exercise.name
