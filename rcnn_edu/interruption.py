@@ -23,10 +23,10 @@ def stop_signals() -> Iterator[list[int]]:
         nonlocal first
         if not received:
             first = time.monotonic()
-        received.append(number)
-        if time.monotonic() - first > GRACE:
+        elif time.monotonic() - first > GRACE:
             signal.signal(number, before[number])
             signal.raise_signal(number)
+        received.append(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[number] = signal.signal(number, note)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -62,8 +63,14 @@ class Run:
         self.optimizer = make_optimizer(config, self.model)
         self.averaged = None if config.ema is None else AveragedWeights(self.model, config.ema)
         self.replica: nn.Module = self.model
-        if count > 1:  # buffers are constants here
-            self.replica = DistributedDataParallel(self.model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        if count > 1:
+            with warnings.catch_warnings():  # newer versions call `broadcast_buffers` something else
+                warnings.simplefilter("ignore", FutureWarning)
+                self.replica = DistributedDataParallel(
+                    self.model,
+                    broadcast_buffers=False,  # they are constants here
+                    gradient_as_bucket_view=True,
+                )
 
     def go(self) -> None:
         """Train from where the run is to its last step, and finish; or stop early when asked to."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 import rcnn_edu
 from rcnn_edu.checkpoint import describe_data, load, load_weights, read_checkpoint, save_checkpoint, seen_in_training
@@ -43,6 +44,26 @@ def test_what_is_saved_is_what_is_loaded(model: FasterRCNN, tmp_path: Path) -> N
         (mine,), (theirs,) = model.eval()([image]), again([image])
     assert torch.equal(mine["boxes"], theirs["boxes"])
     assert seen_in_training(again.trained_on, ["y", "z", "x"]) == 2
+
+
+def test_paths_are_kept_by_name_alone(tmp_path: Path) -> None:
+    weights = tmp_path / "someone" / "backbone.pth"
+    weights.parent.mkdir()
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), weights)
+    model = FasterRCNN(replace(CONFIG, backbone="mobilenet_v2", backbone_weights=str(weights)), ["a", "b"])
+    save_checkpoint(tmp_path / "m.pt", model, describe_data(str(tmp_path / "someone" / "photos"), ["x"]))
+    content = read_checkpoint(tmp_path / "m.pt")
+    assert content["config"]["backbone_weights"] == "backbone.pth"
+    assert content["trained_on"]["data"] == "photos"
+    assert describe_data("voc2007", [])["data"] == "voc2007"
+    assert b"someone" not in (tmp_path / "m.pt").read_bytes()
+    load(tmp_path / "m.pt")
+
+
+def test_the_shipped_detector_of_photos_knows_which_it_was_trained_on() -> None:
+    trained_on = rcnn_edu.load("voc-demo").trained_on
+    everything = [f"{number:06}" for number in range(1, 9964)]  # VOC 2007
+    assert seen_in_training(trained_on, everything) == len(trained_on["images"]) == 3152
 
 
 def test_half_precision_halves_the_file(model: FasterRCNN, tmp_path: Path) -> None:

@@ -73,12 +73,16 @@ def refuse(capfd: pytest.CaptureFixture[str]) -> Callable[..., None]:
 
 Refuse = Callable[..., None]
 
+EIGHT_STEPS = """
+--steps 8 --log-every 1 --evaluate-every 4 --accumulate 2 --ema 0.9 --target-sizes 64 80 96
+""".split()  # noqa: SIM905
+
 
 @pytest.fixture(scope="module")
 def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder and the output of a run of eight steps that nothing interrupted."""
     output = tmp_path_factory.mktemp("runs") / "whole"
-    done = succeed(training(shapes, output, "--steps", "8", "--log-every", "1", "--evaluate-every", "4"))
+    done = succeed(training(shapes, output, *EIGHT_STEPS))
     return output, done.stdout
 
 
@@ -106,10 +110,26 @@ def test_a_run_leaves_all_that_it_promises(finished: tuple[Path, str]) -> None:
     assert load(folder).state_dict().keys() == model.state_dict().keys()
 
 
+def test_a_checkpoint_tells_nothing_of_the_folders_that_it_was_made_in(
+    finished: tuple[Path, str], shapes: Path
+) -> None:
+    for name in ("model.pt", "checkpoint.pt"):
+        content = (finished[0] / name).read_bytes()  # a zip archive that compresses nothing
+        assert b"shapes" in content
+        assert str(shapes.parent).encode() not in content
+        assert str(finished[0].parent).encode() not in content
+
+
+def test_the_model_is_the_average_of_the_weights_and_the_checkpoint_the_last(finished: tuple[Path, str]) -> None:
+    averaged, last = (read_checkpoint(finished[0] / name) for name in ("model.pt", "checkpoint.pt"))
+    for name, average in last["training"]["averaged"].items():
+        assert torch.equal(average, averaged["weights"][name])
+    assert not torch.equal(averaged["weights"]["rpn.rpn_net.weight"], last["weights"]["rpn.rpn_net.weight"])
+
+
 def test_killed_and_resumed_equals_uninterrupted(finished: tuple[Path, str], shapes: Path, tmp_path: Path) -> None:
     """SIGKILL between two checkpoints: the continuation repeats the lost steps and ends with the same weights."""
-    options = ["--steps", "8", "--log-every", "1", "--evaluate-every", "4", "--checkpoint-every", "3"]
-    arguments = training(shapes, tmp_path / "killed", *options)
+    arguments = training(shapes, tmp_path / "killed", *EIGHT_STEPS, "--checkpoint-every", "3")
     process = subprocess.Popen(
         arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1")
     )
@@ -154,7 +174,7 @@ def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> No
 
 
 def test_resuming_with_other_options_is_refused(refuse: Refuse, finished: tuple[Path, str], shapes: Path) -> None:
-    again = training(shapes, finished[0], "--steps", "8", "--evaluate-every", "4", "--resume", "--learning-rate", "0.5")
+    again = training(shapes, finished[0], *EIGHT_STEPS, "--resume", "--learning-rate", "0.5")
     refuse(again, finished[0], "learning_rate", "0.5")
 
 
