@@ -28,20 +28,20 @@ def test_the_average_is_that_of_a_loop_over_numbers() -> None:
 
 
 def test_the_models_own_weights_come_back_bit_for_bit_and_frozen_ones_stay() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
-    model[0].requires_grad_(False)
+    frozen, learning = nn.Linear(3, 4), nn.Linear(4, 2)
+    model = nn.Sequential(frozen.requires_grad_(False), learning)
     averaged = AveragedWeights(model, 0.9)
     moved(model)
     averaged.update(5)
     own = {name: value.clone() for name, value in model.state_dict().items()}
     with averaged.in_place():
-        assert torch.equal(model[1].weight, averaged.state_dict()["1.weight"])
-        assert not torch.equal(model[1].weight, own["1.weight"])
-        assert torch.equal(model[0].weight, own["0.weight"])
+        assert torch.equal(learning.weight, averaged.state_dict()["1.weight"])
+        assert not torch.equal(learning.weight, own["1.weight"])
+        assert torch.equal(frozen.weight, own["0.weight"])
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
     assert averaged.state_dict().keys() == {"1.weight", "1.bias"}
     averaged.settle()
-    assert torch.equal(model[1].weight, averaged.state_dict()["1.weight"])
+    assert torch.equal(learning.weight, averaged.state_dict()["1.weight"])
 
 
 def test_what_is_saved_goes_on_as_if_nothing_had_happened() -> None:
