@@ -6,6 +6,7 @@ Article "Training" · Fast R-CNN (arXiv 1504.08083) §2.3
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,30 +46,46 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 class LossCheck:
     """Stops a run at a loss that is not finite, naming the term and the images.
 
-    Reading a loss makes a GPU finish its queue, so there each step's losses are read only after the next step is
-    queued; `finish` reads what is left, before a checkpoint is written.
+    On a GPU the losses are copied to the CPU behind the step that made them, and looked at when the next step is
+    queued: so there is always work in the queue, and `finish` looks at what is left, before a checkpoint is written.
     """
 
     def __init__(self) -> None:
-        self._pending: tuple[dict[str, Tensor], list[str], int] | None = None
+        self._pending: _Pending | None = None
 
     def follow(self, losses: dict[str, Tensor], image_ids: list[str], step: int) -> None:
         """Check the step before, and take these losses (0-d, detached) for later. Raises `NonFiniteLoss`."""
         self.finish()
-        self._pending = (losses, image_ids, step)
-        if all(loss.device.type == "cpu" for loss in losses.values()):
+        values = torch.stack(list(losses.values()))
+        on_gpu = values.device.type == "cuda"
+        self._pending = _Pending(list(losses), values.to("cpu", non_blocking=True), None, image_ids, step)
+        if on_gpu:
+            copied = torch.cuda.Event()
+            copied.record(torch.cuda.current_stream(values.device))
+            self._pending = self._pending._replace(copied=copied)
+        else:
             self.finish()
 
     def finish(self) -> None:
         """Check what is pending. Raises `NonFiniteLoss`."""
         if self._pending is None:
             return
-        losses, image_ids, step = self._pending
+        names, values, copied, image_ids, step = self._pending
         self._pending = None
-        values = torch.stack(list(losses.values())).tolist()
-        bad = [name for name, value in zip(losses, values, strict=True) if not math.isfinite(value)]
+        if copied is not None:
+            copied.synchronize()
+        bad = [name for name, value in zip(names, values.tolist(), strict=True) if not math.isfinite(value)]
         if bad:
             raise NonFiniteLoss(
                 f"step {step}: the loss {', '.join(bad)} is not finite, on images {', '.join(image_ids)}; lower "
                 f"--learning-rate, lengthen --warmup-steps or set --clip-norm, and go on from the last checkpoint"
             )
+
+
+class _Pending(NamedTuple):
+    names: list[str]
+    values: Tensor
+    copied: torch.cuda.Event | None
+    """Passed when `values` have arrived."""
+    image_ids: list[str]
+    step: int
