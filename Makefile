@@ -40,6 +40,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval notebooks
 
 lab: $(VENV)/.installed
 	cd notebooks && ../$(BIN)/jupyter lab README.md
