@@ -96,7 +96,7 @@ def test_a_lesson_has_its_parts(path: Path) -> None:
     assert len(re.findall("<details><summary>", text)) == 5
     assert text.count("</details>") == 5
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert 'running_photo("motorcycle")' in code
+    assert 'running_photo("motorcycle"' in code
     assert "torch.set_num_threads(1)" in code
     assert 2 <= len(re.findall(r"^\w+\.\w+\.check\(my_\w+\)$", code, flags=re.MULTILINE)) <= 3
     assert code.count("# your code") == code.count(".check(")
