@@ -48,6 +48,9 @@ def ends(control: widgets.Widget) -> list[Any]:
         return [not control.value, control.value]
     if isinstance(control, widgets.Dropdown):
         return [value for _, value in control._options_full]
+    if isinstance(control, widgets.IntRangeSlider):
+        low, high = control.min, control.max
+        return [(low, low), (low, high), (high, high)]
     return [control.min, control.max]
 
 

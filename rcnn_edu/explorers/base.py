@@ -40,7 +40,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     figure: made without pyplot, with everything drawn that no control changes.
     draw: adds artists to the figure's axes. Its caption is plain text, says in words and numbers what is to be seen,
     and prints at most four digits, so that every machine writes the same.
-    controls: widgets with a `value`, named as `draw`'s arguments; `slider`, `steps`, `choice` and `switch` make them.
+    controls: widgets with a `value`, named as `draw`'s arguments; `slider`, `interval`, `steps`, `choice` and `switch` make them.
     Without any it is a still picture with a checked caption.
     """
 
@@ -145,10 +145,16 @@ def slider(name: str, value: float, smallest: float, largest: float, step: float
     return widgets.FloatSlider(value=value, min=smallest, max=largest, step=step, readout_format=f".{digits}f", **look)
 
 
-def steps(name: str, count: int, milliseconds: int = 600) -> widgets.Widget:
+def interval(name: str, value: tuple[int, int], smallest: int, largest: int) -> widgets.Widget:
+    """A slider labelled `name` for two whole numbers, the first at most the second; what lies between can be dragged."""
+    look = {"description": name, "style": {"description_width": "170px"}, "layout": widgets.Layout(width="560px")}
+    return widgets.IntRangeSlider(value=value, min=smallest, max=largest, **look)
+
+
+def steps(name: str, count: int, value: int = 0, milliseconds: int = 600) -> widgets.Widget:
     """A slider 0..`count` with a play button beside it, for watching something one decision at a time."""
-    control = slider(name, 0, 0, count)
-    control.play = widgets.Play(min=0, max=count, interval=milliseconds)
+    control = slider(name, value, 0, count)
+    control.play = widgets.Play(value=value, min=0, max=count, interval=milliseconds)
     control.play_link = widgets.jslink((control.play, "value"), (control, "value"))
     return control
 
