@@ -40,8 +40,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     figure: made without pyplot, with everything drawn that no control changes.
     draw: adds artists to the figure's axes. Its caption is plain text, says in words and numbers what is to be seen,
     and prints at most four digits, so that every machine writes the same.
-    controls: widgets with a `value`, named as `draw`'s arguments; `slider`, `interval`, `steps`, `choice` and `switch` make them.
-    Without any it is a still picture with a checked caption.
+    controls: widgets with a `value`, named as `draw`'s arguments; `slider`, `interval`, `steps`, `choice` and `switch`
+    make them. Without any it is a still picture with a checked caption.
     """
 
     text: str
@@ -146,7 +146,7 @@ def slider(name: str, value: float, smallest: float, largest: float, step: float
 
 
 def interval(name: str, value: tuple[int, int], smallest: int, largest: int) -> widgets.Widget:
-    """A slider labelled `name` for two whole numbers, the first at most the second; what lies between can be dragged."""
+    """A slider labelled `name` for two whole numbers, the first at most the second, that can be dragged together."""
     look = {"description": name, "style": {"description_width": "170px"}, "layout": widgets.Layout(width="560px")}
     return widgets.IntRangeSlider(value=value, min=smallest, max=largest, **look)
 
