@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= notebooks,test
 RUN := runs/demo
 BIN := $(VENV)/bin
 
@@ -21,7 +22,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	  { echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --editable '.[notebooks,test]'
+	$(BIN)/python -m pip install -qq --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -43,6 +44,8 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest --nbval notebooks
 
 lab: $(VENV)/.installed
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@cp notebooks/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
 	cd notebooks && ../$(BIN)/jupyter lab README.md
 
 notebooks: $(VENV)/.installed

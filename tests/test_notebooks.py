@@ -108,6 +108,12 @@ def test_all_together_are_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= 8_000_000
 
 
+def test_the_table_of_lessons_has_them_all() -> None:
+    linked = re.findall(r"\]\((\d\d_\w+\.ipynb)\)", (FOLDER / "README.md").read_text())
+    assert linked == [path.name for path in NOTEBOOKS]
+    assert [name[:2] for name in linked] == [f"{number:02}" for number in range(1, 11)]
+
+
 def spoil(change: Callable[[Any], object]) -> list[str]:
     notebook = copy.deepcopy(nbformat.read(EXAMPLE, as_version=4))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
