@@ -43,14 +43,13 @@ def anchor_target_panel(photo: RunningPhoto, seed: int = 0) -> Explorer:
         draw_sampled_labels(after, anchors, sampled, type_a)
         draw_title(after, f"after sampling: {in_loss} foreground, {in_loss_background} background")
         return (
-            f"Of {len(anchors):,} anchors {int(inside.sum()):,} lie inside the photo: "
-            f"{foreground} foreground, {background:,} background, "
-            f"{int(inside.sum()) - foreground - background:,} don't care.\n"
-            f"Foreground: {int(type_a.sum())} are the best of an object (type A), {int(above.sum())} have an IoU of "
-            f"{positive_overlap:.2f} or more (type B), {int((type_a & above).sum())} are both.\n"
+            f"{len(anchors):,} anchors, {int(inside.sum()):,} of them inside the photo: {foreground} foreground, "
+            f"{background:,} background, {int(inside.sum()) - foreground - background:,} don't care.\n"
+            f"Foreground: {int(type_a.sum())} are the best of an object (type A), "
+            f"{int(above.sum())} have an IoU of {positive_overlap:.2f} or more (type B); "
+            f"{int((type_a & above).sum())} are both.\n"
             f"Sampled: {in_loss} foreground + {in_loss_background} background = {in_loss + in_loss_background} "
-            f"of {batch_size} enter the loss; {foreground - in_loss} foreground and "
-            f"{background - in_loss_background:,} background became don't care."
+            f"of {batch_size} enter the loss."
         )
 
     default = AnchorTargetConfig()
@@ -118,8 +117,9 @@ def best_anchor_panel(photo: RunningPhoto) -> Explorer:
         names = ", ".join(f"{numbers[index]} {photo.labels[index]}" for index in without)
         rule = "with" if best_anchor_rule else "without"
         return (
-            f"positive_overlap {positive_overlap:.2f}, {rule} the best-anchor rule: {int(foreground.sum())} foreground "
-            f"anchors; {len(without)} of {len(counts)} objects have none{': ' + names if names else ''}."
+            f"positive_overlap {positive_overlap:.2f}, {rule} the best-anchor rule: "
+            f"{int(foreground.sum())} foreground anchors.\n"
+            f"{len(without)} of {len(counts)} objects have none{': ' + names if names else ''}."
         )
 
     return Explorer(

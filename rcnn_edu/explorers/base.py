@@ -167,7 +167,8 @@ def choice(name: str, value: Any, options: Any) -> widgets.Widget:
 
 def switch(name: str, value: bool) -> widgets.Widget:
     """A box to tick."""
-    return widgets.Checkbox(value, description=name, style={"description_width": "170px"})
+    look = {"description": name, "style": {"description_width": "170px"}, "layout": widgets.Layout(width="560px")}
+    return widgets.Checkbox(value, **look)
 
 
 def _with_play(control: widgets.Widget) -> widgets.Widget:

@@ -175,12 +175,3 @@ def press(panel: Any, handle: Any, key: str) -> float:
 def caption(panel: Any) -> str:
     """The text under the panel's picture."""
     return str(panel.locator("> .widget-html").last.inner_text())
-
-
-def whole_height(page: Any) -> int:
-    """Pixels that the notebook would need to be seen without scrolling."""
-    return int(
-        page.evaluate(
-            "() => document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer').scrollHeight"
-        )
-    )

@@ -24,7 +24,6 @@ from lab_driver import (
     press,
     run_all,
     shut_down,
-    whole_height,
 )
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -62,6 +61,15 @@ def photograph(page: Any, name: str, panel: Any = None) -> None:
         (panel or page).screenshot(path=Path(folder) / f"{name}.png")
 
 
+def photograph_whole(page: Any, name: str) -> None:
+    """Save the notebook from its first line to its last."""
+    sheet = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer")
+    height = sheet.evaluate("sheet => sheet.scrollHeight")
+    page.set_viewport_size({"width": 1280, "height": min(height + 120, 16_000)})
+    sheet.evaluate("sheet => sheet.scrollTo(0, 0)")
+    photograph(page, name, sheet)
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_lesson_runs_and_its_sliders_move(notebook: Path, address: str, page: Any) -> None:
     page.errors.clear()
@@ -85,8 +93,7 @@ def test_a_lesson_runs_and_its_sliders_move(notebook: Path, address: str, page: 
         times += [press(panel, handle, back if turn % 2 == 0 else key) for turn in range(PRESSES)]
         name = panel.locator(".widget-label").first.inner_text()
         print(f"    panel {number}, {name}: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms")
-    page.set_viewport_size({"width": 1280, "height": min(whole_height(page) + 200, 16_000)})
-    photograph(page, notebook.stem)
+    photograph_whole(page, notebook.stem)
     shut_down(page)
     assert page.outside == []
     assert [error for error in page.errors if "favicon" not in error] == []
