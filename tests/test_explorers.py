@@ -79,6 +79,22 @@ def test_both_ends_of_every_control(lesson: str) -> None:
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
+@pytest.mark.parametrize("name", ["cat", "hopper"])
+def test_another_photo(lesson: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cat is one object that fills its photo; the other is upright."""
+    module = importlib.import_module(f"rcnn_edu.explorers.{lesson}")
+    if hasattr(module, "running_photo"):
+        monkeypatch.setattr(module, "running_photo", lambda *_, **options: running_photo(name, **options))
+        for explorer in module.panels().values():
+            assert explorer.text.strip()
+            for control in explorer.controls.values():
+                default = control.value
+                for value in ends(control):
+                    control.value = value
+                control.value = default
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
 def test_nothing_piles_up(lesson: str) -> None:
     for name, explorer in panels(lesson).items():
         if not explorer.controls:

@@ -63,11 +63,13 @@ def anchor_target_panel(photo: RunningPhoto, seed: int = 0) -> Explorer:
     )
 
 
-def three_anchors_picture(photo: RunningPhoto, index: int = 1) -> Explorer:
-    """A still: one object, and near it an anchor of each kind."""
+def three_anchors_picture(photo: RunningPhoto) -> Explorer:
+    """A still: the object that some anchor fits best, and near it an anchor of each kind."""
     anchors = grid_anchors(photo.feature_size)
     labels, max_iou, matched = label_anchors(anchors, photo.boxes, photo.image_size)
-    near = inside_image(anchors, photo.image_size) & (matched == index)
+    inside = inside_image(anchors, photo.image_size)
+    index = int(matched[torch.where(inside, max_iou, 0.0).argmax()])
+    near = inside & (matched == index)
     kinds = (("foreground", 1, 1.0, FOREGROUND), ("don't care", -1, 0.5, DONT_CARE), ("background", 0, 0.2, BACKGROUND))
     figure, (axes,) = photo_row(faded(photo.image), width=760, head=0, foot=0)
     name = photo.labels[index]
