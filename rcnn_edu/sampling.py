@@ -32,8 +32,9 @@ def draw(mask: Tensor, size: int, needed: Tensor, generator: torch.Generator | N
     """
     count = mask.sum()
     keys = random_keys(len(mask), mask.device, generator)
-    shuffled = torch.where(mask, keys, 2.0).argsort()  # true rows first, in random order
+    # True rows first, in random order; no more than `size` of them are looked at.
+    shuffled = torch.where(mask, keys, -1.0).topk(min(size, len(mask))).indices
     position = torch.arange(size, device=mask.device)
     repeated = (random_keys(size, mask.device, generator) * count).long()
     position = torch.where(count < needed, repeated, position)
-    return shuffled[position.clamp(max=len(mask) - 1)]
+    return shuffled[position.clamp(max=len(shuffled) - 1)]
