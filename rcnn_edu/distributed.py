@@ -79,14 +79,15 @@ class Processes:
 
     @contextmanager
     def one_first(self) -> Iterator[None]:
-        """Inside, the first process of each machine goes ahead and the others follow: for files that it makes."""
-        if self.count > 1 and self.local_rank > 0:
-            dist.barrier()
+        """Inside, the first process goes ahead, then the first of each machine, then the others: for files it makes."""
+        turn = 0 if self.first else 1 if self.local_rank == 0 else 2
+        for _ in range(turn):
+            self.any(False)  # waits until all have asked
         try:
             yield
         finally:
-            if self.count > 1 and self.local_rank == 0:
-                dist.barrier()
+            for _ in range(2 - turn):
+                self.any(False)
 
 
 @contextmanager

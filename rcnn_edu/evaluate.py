@@ -26,6 +26,7 @@ from rcnn_edu.data.choose import DetectionDataset, choose_validation
 from rcnn_edu.data.loader import usable_workers
 from rcnn_edu.distributed import Processes, start_processes
 from rcnn_edu.errors import UserError
+from rcnn_edu.interruption import leave_signals_to_parent
 from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.training_config import DataConfig
@@ -78,8 +79,9 @@ def run_detector(
     model.eval()
     share = range(processes.rank, len(dataset), processes.count)
     loader: DataLoader[Any] = DataLoader(
-        _Decoded(dataset, share), batch_size=None, num_workers=usable_workers(workers), generator=torch.Generator()
-    )
+        _Decoded(dataset, share), batch_size=None, num_workers=usable_workers(workers),
+        worker_init_fn=leave_signals_to_parent, generator=torch.Generator(),
+    )  # fmt: skip
     silent = None if processes.first else True  # none: silent unless someone watches
     bar = tqdm(loader, "evaluating", unit="image", leave=False, file=sys.stderr, disable=silent)
     results = []

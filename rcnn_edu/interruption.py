@@ -35,3 +35,9 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for signal_number, handler in before.items():
             signal.signal(signal_number, handler)
+
+
+def leave_signals_to_parent(_worker: int = 0) -> None:
+    """For processes that decode images: a signal sent to all at once must not end them before the step is over."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,14 @@ def test_a_run_of_two_processes_goes_on_in_one(shapes: Path, tmp_path: Path) -> 
             assert torch.allclose(two[name], weight, rtol=1e-4, atol=1e-5), (file, name)
 
 
-def torchrun(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def launched(program: str, *arguments: str | Path) -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*launcher, "-m", f"rcnn_edu.{program}", *map(str, arguments)]
+
+
+def torchrun(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*launcher, "-m", f"rcnn_edu.{program}", *map(str, arguments)],
+        launched(program, *arguments),
         capture_output=True, text=True, timeout=120, check=False, env=dict(os.environ, OMP_NUM_THREADS="1"),
     )  # fmt: skip
 
@@ -188,6 +193,22 @@ def test_torchrun_trains_and_evaluates_and_only_one_process_speaks(shapes: Path,
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("on 8 images of") == 1
     assert done.stderr.count("WARNING: the model was trained on 8 of these 8 images") == 1
+
+
+def test_torchrun_told_to_stop_leaves_a_checkpoint(shapes: Path, tmp_path: Path) -> None:
+    arguments = options(shapes, tmp_path / "run", "--steps", "4000", "--workers", "1")
+    process = subprocess.Popen(
+        launched("train", *arguments),
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (metrics.exists() and '"step": 2' in metrics.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=60)[1]
+    assert errors.count("go on with --resume") == 1, errors[-3000:]
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["training"]["step"] >= 2
 
 
 def test_what_befalls_one_process_ends_all_with_one_line(shapes: Path, tmp_path: Path) -> None:

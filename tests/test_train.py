@@ -157,15 +157,17 @@ def test_killed_and_resumed_equals_uninterrupted(finished: tuple[Path, str], sha
 
 
 def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> None:
+    """Also when it is sent to the processes that decode images too, as job schedulers do."""
     process = subprocess.Popen(
-        training(shapes, tmp_path / "run", "--steps", "4000", "--log-every", "1"),
+        training(shapes, tmp_path / "run", "--steps", "4000", "--log-every", "1", "--workers", "1"),
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"),
+        start_new_session=True,
     )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and '"step": 2' in metrics.read_text()):
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0
     assert "--resume" in errors

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from rcnn_edu.data.batches import BatchSampler, Key, Share
 from rcnn_edu.data.choose import DetectionDataset
 from rcnn_edu.errors import UserError
+from rcnn_edu.interruption import leave_signals_to_parent
 
 
 class Batch(NamedTuple):
@@ -100,6 +101,7 @@ def training_loader(
         batch_sampler=BatchSampler(dataset.aspect_ratios(), batch_size, seed, steps, start, flip, share),
         num_workers=usable_workers(workers),
         collate_fn=_collate,
+        worker_init_fn=leave_signals_to_parent,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # or the loader would draw from torch's own
     )
