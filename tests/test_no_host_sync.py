@@ -6,13 +6,15 @@ device, where tensors have no values, anything that reads one fails by itself, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from conftest import generator, random_boxes
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets, label_anchors
@@ -58,13 +60,28 @@ class NoHostSync(TorchDispatchMode):
             masks = [i for i in args[1] if isinstance(i, Tensor) and i.dtype in MASKS]
             if masks:
                 raise HostSyncError(f"{name} by a mask: the result's size, or which rows are written, is a value")
-        if name == "aten::lift_fresh" and args[0].device.type != "cpu":
-            raise HostSyncError("Python numbers copied to another device: the copy blocks")
         if name == "aten::_to_copy":
             device = kwargs.get("device")
             if device is not None and device.type != args[0].device.type and not kwargs.get("non_blocking"):
                 raise HostSyncError("a blocking copy from one device to another")
         return func(*args, **kwargs)
+
+
+class NoNumbersToDevices(TorchFunctionMode):
+    """Raises `HostSyncError` where Python numbers are copied to another device: the copy blocks."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor, Tensor.new_tensor) and result.device.type != "cpu":
+            raise HostSyncError("Python numbers copied to another device: the copy blocks")
+        return result
+
+
+@contextmanager
+def no_host_sync() -> Iterator[None]:
+    """Inside, whatever waits raises `HostSyncError`."""
+    with NoHostSync(), NoNumbersToDevices():
+        yield
 
 
 def inputs(device: str) -> dict[str, Tensor]:
@@ -151,7 +168,7 @@ STEPS: dict[str, Callable[[dict[str, Tensor]], object]] = {
 @pytest.mark.parametrize("step", STEPS)
 def test_steps_of_the_training_path_never_wait(step: str, device: str) -> None:
     x = inputs(device)
-    with NoHostSync():
+    with no_host_sync():
         STEPS[step](x)
 
 
@@ -174,18 +191,25 @@ def test_steps_of_the_training_path_never_wait(step: str, device: str) -> None:
     ],
 )
 def test_the_check_itself_catches_what_waits(waits: Callable[[Tensor], object]) -> None:
-    with pytest.raises(HostSyncError), NoHostSync():
+    with pytest.raises(HostSyncError), no_host_sync():
         waits(torch.randn(5, 4))
 
 
-@pytest.mark.parametrize("copy", [lambda x: x.new_tensor((1.0, 2.0)), lambda x: torch.ones(2).to(x.device)])
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda x: x.new_tensor((1.0, 2.0)),
+        lambda x: torch.tensor([1.0], device=x.device),
+        lambda x: torch.ones(2).to(x.device),
+    ],
+)
 def test_the_check_itself_catches_copies_that_block(copy: Callable[[Tensor], object]) -> None:
-    with pytest.raises(HostSyncError), NoHostSync():
+    with pytest.raises(HostSyncError), no_host_sync():
         copy(torch.randn(3, device="meta"))
 
 
 def test_the_check_itself_lets_through_what_does_not_wait() -> None:
     x = torch.randn(5, 4)
-    with NoHostSync():
+    with no_host_sync():
         torch.where(x > 0, x, 0.0)[torch.tensor([0, 2])].topk(2)
         torch.ones(2).to(torch.device("meta"), non_blocking=True)
