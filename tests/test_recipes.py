@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,15 @@ def test_every_recipe_keeps_its_numbers_in_the_one_tree() -> None:
     for name, recipe in RECIPES.items():
         assert asdict(parse_training(["--recipe", name])) == asdict(recipe())
         assert recipe("elsewhere").data.data == "elsewhere"
+
+
+def test_the_options_in_the_documentation_are_there() -> None:
+    """And every ingredient of the ablation changes something."""
+    text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    table = text.split("## Ablation")[1].split("## Beside")[0]
+    commands = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(commands) >= 10
+    for command in commands:
+        found = re.search(r"`(--[^`]+)`", command)
+        assert found, command
+        assert parse_training(["--recipe", "mobile", *found[1].split()]) != RECIPES["mobile"](), command
