@@ -293,7 +293,12 @@ def test_photos_are_searched_with_the_shipped_detector_of_photos(
     tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(detect, "load", lambda *arguments: asked.extend(arguments) or RedFinder())
+
+    def load(*arguments: Any) -> RedFinder:
+        asked.extend(arguments)
+        return RedFinder()
+
+    monkeypatch.setattr(detect, "load", load)
     assert exit_code(str(photo(tmp_path / "in" / "cat.png")), "--output", str(output), "--device", "cpu") == 0
     assert asked[0] == "voc-demo"
 
