@@ -114,6 +114,25 @@ def test_the_table_of_lessons_has_them_all() -> None:
     assert [name[:2] for name in linked] == [f"{number:02}" for number in range(1, 11)]
 
 
+PAGES = [
+    *NOTEBOOKS,
+    FOLDER / "README.md",
+    ROOT / "docs" / "article-map.md",
+    *sorted((ROOT / "docs" / "solutions").iterdir()),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        text = "\n".join(cell.source for cell in nbformat.reads(text, 4).cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert links
+    missing = [link for link in links if "://" not in link and not (page.parent / link.split("#")[0]).exists()]
+    assert missing == []
+
+
 def spoil(change: Callable[[Any], object]) -> list[str]:
     notebook = copy.deepcopy(nbformat.read(EXAMPLE, as_version=4))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -53,6 +53,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         canvas.draw()
         self._canvas, self._background = canvas, canvas.copy_from_bbox(figure.bbox)
         self._fixed = set(_artists(figure))
+        self._fixed_containers = [len(axes.containers) for axes in figure.axes]
         self._held = False
         self._image = widgets.Image(format="jpeg", layout=widgets.Layout(align_self="flex-start", max_width="100%"))
         self._caption = widgets.HTML()
@@ -114,6 +115,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def _redraw(self) -> None:
         for artist in self._moving():
             artist.remove()
+        for axes, fixed in zip(self._figure.axes, self._fixed_containers, strict=True):
+            del axes.containers[fixed:]  # bars and error bars stay listed there when their artists are gone
         self.text = self._draw(**{name: control.value for name, control in self._controls.items()})
         self._canvas.restore_region(self._background)
         for artist in sorted(self._moving(), key=lambda artist: artist.zorder):
