@@ -129,7 +129,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return [artist for artist in _artists(self._figure) if artist not in self._fixed]
 
     def _show_caption(self, color: str) -> None:
-        self._caption.value = f'<div style="{_CAPTION} {color}">{html.escape(self.text)}</div>'
+        self._caption.value = f'<div role="status" style="{_CAPTION} {color}">{html.escape(self.text)}</div>'
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
