@@ -1,0 +1,267 @@
+"""Panels of lesson 01: what the network gets for a photo, and what it finds when it gets something else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from rcnn_edu.boxes import box_iou
+from rcnn_edu.checkpoint import load
+from rcnn_edu.config import PreprocessingConfig
+from rcnn_edu.data.voc import VOC_CLASSES
+from rcnn_edu.draw import DONT_CARE, KEPT, OBJECT, draw_boxes, draw_image
+from rcnn_edu.draw.bars import bar_rows, draw_bars
+from rcnn_edu.draw.layout import draw_title, foot_legend
+from rcnn_edu.draw.pixel_layout import axes_at, blank_figure
+from rcnn_edu.draw.pixel_values import channel_handles, draw_histograms, signed_picture, value_axes
+from rcnn_edu.draw.resized_photo import CELL, draw_close_up, draw_size_limits, draw_to_scale
+from rcnn_edu.explorers.base import Explorer, slider, switch
+from rcnn_edu.explorers.photo import RunningPhoto, running_photo
+from rcnn_edu.model import FasterRCNN
+from rcnn_edu.preprocessing import normalize, resize, resize_scale, resized_size
+
+TORCHVISION, CAFFE = PreprocessingConfig(preset="torchvision"), PreprocessingConfig(preset="caffe")
+BLUE_FIRST = (2, 1, 0)
+SURE = 0.5
+"""Class probability from which an object counts as found."""
+SAME_PLACE = 0.3
+"""IoU with the object from which a detection is of it."""
+
+
+def annotation_picture(photo: RunningPhoto) -> Explorer:
+    """A still: a photo with its boxes, and what an annotation file of VOC says of the first of its objects."""
+    height, width = photo.original.shape[1:]
+    shown_width = min(480, round(380 * width / height))
+    figure = blank_figure(shown_width + 330, round(shown_width * height / width))
+    axes = axes_at(figure, 0, 0, shown_width, shown_width * height / width)
+    record = axes_at(figure, shown_width + 20, 0, 310, shown_width * height / width)
+    draw_image(axes, photo.original)
+    known = [label in VOC_CLASSES for label in photo.labels]
+    for index, (label, of_voc) in enumerate(zip(photo.labels, known, strict=True)):
+        box, color = photo.original_boxes[index : index + 1], OBJECT if of_voc else DONT_CARE
+        draw_boxes(axes, box, color, [label], linewidth=2.5, fontsize=11)
+    x1, y1, x2, y2 = (round(side) for side in photo.original_boxes[0].tolist())
+    xml = (
+        f"<annotation>\n  <size>\n    <width>{width}</width>\n    <height>{height}</height>\n  </size>\n"
+        f"  <object>\n    <name>{photo.labels[0]}</name>\n    <difficult>0</difficult>\n    <bndbox>\n"
+        f"      <xmin>{x1 + 1}</xmin>\n      <ymin>{y1 + 1}</ymin>\n"
+        f"      <xmax>{x2}</xmax>\n      <ymax>{y2}</ymax>\n    </bndbox>\n  </object>\n</annotation>"
+    )
+    record.text(0, 0.5, xml, family="monospace", fontsize=10, va="center", linespacing=1.35)
+
+    def draw() -> str:
+        names = ", ".join(label for label, of_voc in zip(photo.labels, known, strict=True) if of_voc)
+        others = ", ".join(label for label, of_voc in zip(photo.labels, known, strict=True) if not of_voc)
+        return (
+            f"{photo.name}, {width} × {height} pixels. Objects of VOC's classes, blue: {names or 'none'}; "
+            f"of other classes, grey: {others or 'none'}.\n"
+            f"In the file the {photo.labels[0]} is ({x1 + 1}, {y1 + 1}, {x2}, {y2}): first and last pixel, counted "
+            f"from 1. Here its box is ({x1}, {y1}, {x2}, {y2}): from edge to edge, counted from 0."
+        )
+
+    return Explorer(figure, draw)
+
+
+def pipeline_picture(photo: RunningPhoto) -> Explorer:
+    """A still: the photo as it came, resized, and as the network gets it."""
+    before, after = photo.original.shape[1:], photo.image.shape[1:]
+    scale = 800 / (before[1] + 2 * after[1])  # three photos to one scale, with room for two arrows
+    top, height = 30, round(max(before[0], after[0]) * scale)
+    figure = blank_figure(960, top + height + 22)
+    ready = normalize(photo.image, TORCHVISION)
+    images = (photo.original, photo.image, signed_picture(ready))
+    titles = ("the photo", "resized", "normalised; grey is 0")
+    left, places = 0.0, []
+    for image, size, title in zip(images, (before, after, after), titles, strict=True):
+        axes = axes_at(figure, left, top + height - size[0] * scale, size[1] * scale, size[0] * scale)
+        draw_image(axes, image)
+        draw_title(axes, title)
+        axes.text(0, size[0] + 10, f"3 × {size[0]} × {size[1]}", fontsize=9.5, va="top", clip_on=False)
+        left += size[1] * scale + 80
+        places.append(left - 80)
+    for place, text in zip(places, (f"× {photo.scale:.2f}", "(x − mean)\n/ std"), strict=False):
+        arrow = axes_at(figure, place, top, 80, height)
+        arrow.set(xlim=(0, 80), ylim=(height, 0))
+        arrow.annotate(
+            "", (72, height / 2), (8, height / 2), arrowprops={"arrowstyle": "-|>", "lw": 2, "color": "black"}
+        )
+        arrow.text(40, height / 2 - 10, text, ha="center", va="bottom", fontsize=9)
+
+    def draw() -> str:
+        return (
+            f"{before[1]} × {before[0]} pixels become {after[1]} × {after[0]}; then the fixed mean is subtracted. "
+            f"At the right, grey stands for 0: the values go from {float(ready.min()):.1f} to {float(ready.max()):.1f}."
+        )
+
+    return Explorer(figure, draw)
+
+
+def preprocessing_panel(photo: RunningPhoto) -> Explorer:
+    """The photo to scale at its new size, its smallest object pixel by pixel, and what its pixels become."""
+    pixels = photo.original.float() / 255
+    size = height, width = (photo.original.shape[1], photo.original.shape[2])
+    sides = photo.original_boxes[:, 2:] - photo.original_boxes[:, :2]
+    smallest = int(sides.prod(dim=1).argmin())
+    box, (box_width, box_height) = photo.original_boxes[smallest], sides[smallest].tolist()
+
+    wide = width >= height
+    room = (1640, 1090) if wide else (1090, 1640)
+    factor = min(560 / room[0], 440 / room[1])
+    left = round(room[0] * factor) + 30
+    figure = blank_figure(left + 370, 496)
+    whole = axes_at(figure, 0, 26, room[0] * factor, room[1] * factor)
+    whole.set(xlim=(0, room[0]), ylim=(room[1], 0))
+    close_up = axes_at(figure, left, 26, 360, 190)
+    half = max(box_width / 360, box_height / 190) * 0.7
+    x, y = ((box[:2] + box[2:]) / 2).tolist()
+    close_up.set(xlim=(x - 360 * half, x + 360 * half), ylim=(y + 190 * half, y - 190 * half))
+    plots = [axes_at(figure, left, top, 360, 70) for top in (248, 366)]
+    value_axes(plots[0], -2.6, 4.6, (-2, -1, 0, 1, 2, 3, 4))
+    value_axes(plots[1], -145, 257, (-100, 0, 100, 200))
+    foot_legend(
+        figure,
+        [
+            Line2D([], [], color="black", linewidth=1.6, linestyle=(0, (1, 1.5)), label="the photo as it came"),
+            Line2D([], [], color=OBJECT, linewidth=2.2, label=f"{photo.labels[smallest]}, the smallest object"),
+            *channel_handles(),
+        ],
+        fontsize=9,
+    )
+
+    def draw(target_size: int, max_size: int, subtract_mean: bool, divide_by_std: bool) -> str:
+        scale = resize_scale(height, width, target_size, max_size)
+        resized = resize(pixels, resized_size(height, width, scale))
+        rows, columns = resized.shape[1:]
+        draw_to_scale(whole, resized, size)
+        draw_size_limits(whole, target_size, max_size, wide)
+        draw_title(whole, f"× {scale:.2f}: {columns} × {rows} pixels, to scale")
+        draw_close_up(close_up, resized, scale)
+        draw_boxes(close_up, box[None], OBJECT, linewidth=2.2)
+        of_it = f"{box_width * scale:.0f} × {box_height * scale:.0f} pixels"
+        draw_title(close_up, f"{photo.labels[smallest]}: {of_it}; grid of {CELL} pixels")
+
+        said = []
+        every = max(1, max(rows, columns) // 300)  # that many rows and columns have the same histogram
+        extremes = torch.stack([resized.amin(dim=(1, 2)), resized.amax(dim=(1, 2))], dim=1)[:, None]
+        for plot, preset in zip(plots, (TORCHVISION, CAFFE), strict=True):
+            config = replace(
+                preset, mean=None if subtract_mean else (0, 0, 0), std=None if divide_by_std else (1, 1, 1)
+            )
+            draw_histograms(plot, normalize(resized[:, ::every, ::every], config))
+            ends = normalize(extremes, config)
+            digits = 1 if config.preset == "torchvision" else 0
+            between = f"{float(ends.min()):.{digits}f} to {float(ends.max()):.{digits}f}"
+            order = "red, green, blue" if config.preset == "torchvision" else "blue, green, red"
+            draw_title(plot, f"{config.preset} ({order}): {between}")
+            said.append(f"{config.preset} {between}")
+        decides = "max_size" if scale < target_size / min(height, width) else "target_size"
+        return (
+            f"{width} × {height} pixels × {scale:.2f} = {columns} × {rows}; {decides} decides. "
+            f"The feature map will have {-(-columns // CELL)} × {-(-rows // CELL)} cells.\n"
+            f"The {photo.labels[smallest]} has {of_it}, "
+            f"{box_width * scale / CELL:.1f} × {box_height * scale / CELL:.1f} cells.\n"
+            f"Values with the mean {'subtracted' if subtract_mean else 'left in'}"
+            f"{'' if divide_by_std else ', not divided by std'}: {'; '.join(said)}."
+        )
+
+    return Explorer(
+        figure,
+        draw,
+        target_size=slider("target_size", TORCHVISION.target_size, 100, 1000, 50),
+        max_size=slider("max_size", TORCHVISION.max_size, 200, 1600, 100),
+        subtract_mean=switch("subtract the mean", True),
+        divide_by_std=switch("divide by std", True),
+    )
+
+
+def wrong_pixels_picture(model: FasterRCNN, photos: Sequence[RunningPhoto]) -> Explorer:
+    """The trap, a still: the first object of each photo, and how sure the detector is of it when its pixels are wrong.
+
+    A score is that of the best detection of the object's class with an IoU of at least 0.3 with it; 0 if there is none.
+    """
+    rows = {
+        name: [_score(model, photo, *wrong_way) for photo in photos]
+        for name, wrong_way in _wrong_ways(model.config.preprocessing).items()
+    }
+    label, column, top, row_height = 250, 165, 122, 34
+    figure = blank_figure(label + (column + 10) * len(photos), top + row_height * len(rows) + 36)
+    plots = []
+    for index, photo in enumerate(photos):
+        left = label + (column + 10) * index
+        width = min(column, round(88 * photo.image_size[1] / photo.image_size[0]))
+        axes = axes_at(figure, left, 26, width, width * photo.image_size[0] / photo.image_size[1])
+        draw_image(axes, photo.image[:, ::4, ::4])
+        draw_title(axes, photo.labels[0])
+        plot = axes_at(figure, left, top, column, row_height * len(rows))
+        plot.set_axis_on()
+        plot.spines[["top", "right", "bottom"]].set_visible(False)
+        bar_rows(plot, list(rows) if index == 0 else [""] * len(rows), 1.2)
+        plot.tick_params(labelsize=10.5, bottom=False, labelbottom=False)
+        plots.append(plot)
+    foot_legend(
+        figure, [Patch(color=KEPT, label=f"found: score {SURE:g} or more"), Patch(color=DONT_CARE, label="missed")]
+    )
+
+    def draw() -> str:
+        for index, plot in enumerate(plots):
+            scores = [found[index] for found in rows.values()]
+            colors = [KEPT if score >= SURE else DONT_CARE for score in scores]
+            draw_bars(plot, scores, colors, [f"{score:.2f}" if score else "not at all" for score in scores])
+        counts = (f"{name}: {sum(score >= SURE for score in scores)}" for name, scores in rows.items())
+        return f"Found, of {len(photos)} objects in {len(photos)} photos. " + "; ".join(counts) + "."
+
+    return Explorer(figure, draw)
+
+
+def _wrong_ways(right: PreprocessingConfig) -> dict[str, tuple[PreprocessingConfig, str]]:
+    """Names of ways to prepare pixels, the right one first: the configuration, and what is done to the photo before."""
+    black = (0.0, 0.0, 0.0)
+    return {
+        "as in training": (right, ""),
+        "the photo's own mean": (right, "own mean"),
+        "blue and red swapped": (right, "swapped"),
+        "no mean, no std": (replace(right, mean=black, std=(1.0, 1.0, 1.0)), ""),
+        "three times the size": (replace(right, target_size=right.target_size * 3, max_size=right.max_size * 3), ""),
+        "normalised twice": (right, "normalised"),
+        "0 to 255, not 0 to 1": (right, "255"),
+        "caffe's mean and range": (replace(right, preset="caffe", mean=None, std=None), ""),
+    }
+
+
+def _score(model: FasterRCNN, photo: RunningPhoto, config: PreprocessingConfig, before: str) -> float:
+    """Class probability of the best detection of the photo's first object, 0 if there is none."""
+    pixels = photo.original.float() / 255
+    if before == "own mean":
+        mean = pixels.mean(dim=(1, 2)).tolist()
+        config = replace(config, mean=(mean[0], mean[1], mean[2]))
+    pixels = {"swapped": pixels.flip(0), "normalised": normalize(pixels, config), "255": pixels * 255}.get(
+        before, pixels
+    )
+    changed = copy.copy(model)  # the same weights under another configuration
+    changed.config = replace(model.config, preprocessing=config)
+    with torch.no_grad():
+        (found,) = changed.detect([pixels])
+    return _best_score(found, photo.original_boxes[:1], model.classes.index(photo.labels[0]) + 1)
+
+
+def _best_score(found: dict[str, Tensor], box: Tensor, label: int) -> float:
+    of_it = (found["labels"] == label) & (box_iou(found["boxes"], box)[:, 0] >= SAME_PLACE)
+    return float(found["scores"][of_it].amax()) if of_it.any() else 0.0
+
+
+def panels() -> dict[str, Explorer]:
+    """Every panel of this lesson, on the running photo and the other samples."""
+    photo = running_photo()
+    others = [running_photo(name) for name in ("astronaut", "cat", "hopper")]
+    return {
+        "annotation_picture": annotation_picture(others[0]),
+        "pipeline_picture": pipeline_picture(photo),
+        "preprocessing_panel": preprocessing_panel(photo),
+        "wrong_pixels_picture": wrong_pixels_picture(load("voc-demo"), [photo, *others]),
+    }
