@@ -161,7 +161,8 @@ def press(panel: Any, handle: Any, key: str) -> float:
     """Press a key on a slider's handle; the milliseconds until the panel's image shows another picture."""
     image = panel.locator("img.widget-image")
     image.evaluate(
-        """image => { image.changed = new Promise(resolve => {
+        """image => { image.changed = new Promise((resolve, reject) => {
+            setTimeout(() => reject(new Error('no new picture within 20 seconds')), 20000);
             const pressed = [];
             document.addEventListener('keydown', () => pressed.push(performance.now()), {capture: true, once: true});
             image.addEventListener('load', () => resolve(performance.now() - pressed[0]), {once: true});

@@ -109,7 +109,7 @@ def test_the_table_of_lessons_is_in_front_and_opens_them(address: str, page: Any
     page.goto(address.format(name="README.md"))
     table = page.locator(".jp-MarkdownViewer:not(.lm-mod-hidden) table")
     table.wait_for()
-    assert table.locator("a[href*='.ipynb']").count() == len(NOTEBOOKS)
+    assert table.locator("a[href*='.ipynb']").count() == 10
     table.locator("a", has_text="anchor target layer").click()
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
     assert page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path") == "05_anchor_target.ipynb"
