@@ -8,11 +8,8 @@ Before anything is timed, both are checked to do the same amount of work.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import tempfile
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +18,10 @@ from typing import Any, Literal
 import torch
 import tyro
 from torch import nn
-from tqdm import trange
 
 from benchmarks.peer import build_peer, copy_heads
 from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, largest_so_far, machine, table
+from benchmarks.timing import in_new_process, interleaved
 from benchmarks.workload import Batch, Work, calibrated_weights, make_batch, measure_work, shortfall
 from rcnn_edu.cli import choose_device, run_program
 from rcnn_edu.config import Config
@@ -93,18 +90,6 @@ class Runner:
         self.optimizer.step()
         return loss.detach()
 
-    def seconds(self, mode: str, batch: Batch) -> float:
-        """Wall-clock time of `run`, until the device has finished."""
-        self._wait()
-        start = time.perf_counter()
-        self.run(mode, batch)
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
 
 def compare(options: Options, config: Config) -> list[Result]:
     """Build both models, check that they do the same work, and measure. Raises `UserError` if they do not."""
@@ -118,7 +103,12 @@ def compare(options: Options, config: Config) -> list[Result]:
         runners = {side: Runner(model, device, options.amp == "bf16") for side, model in models.items()}
         work = {mode: check_work(runners, mode, batches, config) for mode in (TRAINING, INFERENCE)}
         return [
-            Result(mode, work[mode], _time(runners, mode, batches, options), _peaks(mode, options, config, folder))
+            Result(
+                mode,
+                work[mode],
+                time_steps(runners, mode, batches, options.rounds, options.warmup),
+                _peaks(mode, options, config, folder),
+            )
             for mode in (TRAINING, INFERENCE)
         ]
 
@@ -182,28 +172,24 @@ def _batch(options: Options, config: Config, number: int) -> Batch:
     return make_batch(options.batch_size, options.height, options.width, config.num_classes, options.seed + number)
 
 
-def _time(
-    runners: dict[Side, Runner], mode: str, batches: Sequence[Batch], options: Options
+def time_steps(
+    runners: dict[Side, Runner], mode: str, batches: Sequence[Batch], rounds: int, warmup: int
 ) -> dict[Side, list[float]]:
-    seconds: dict[Side, list[float]] = {side: [] for side in SIDES}
-    for number in trange(options.warmup + options.rounds, desc=mode, unit="round", leave=False):
-        batch = batches[number % len(batches)]
-        for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-            took = runners[side].seconds(mode, batch)
-            if number >= options.warmup:
-                seconds[side].append(took / len(batch.images))
-    return seconds
+    """Seconds an image, one entry a round; the batches come in turn."""
+
+    def step(number: int, runner: Runner) -> None:
+        runner.run(mode, batches[number % len(batches)])
+
+    calls = {side: partial(step, runner=runner) for side, runner in runners.items()}
+    seconds = interleaved(calls, rounds, warmup, runners["ours"].device, mode)
+    images = len(batches[0].images)
+    return {side: [one / images for one in seconds[side]] for side in SIDES}
 
 
 def _peaks(mode: str, options: Options, config: Config, folder: Path) -> dict[Side, float] | None:
     if not options.memory:
         return None
-    peaks: dict[Side, float] = {}
-    for side in SIDES:
-        # A new process for each: the largest resident size never goes down again.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            peaks[side] = pool.submit(peak_memory, side, mode, options, config, folder).result()
-    return peaks
+    return {side: in_new_process(peak_memory, side, mode, options, config, folder) for side in SIDES}
 
 
 def about(options: Options) -> list[str]:

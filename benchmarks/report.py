@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 import torchvision
 
+from benchmarks.timing import Timing
 from benchmarks.workload import Work
 
 Side = Literal["ours", "torchvision"]
@@ -65,6 +66,33 @@ def table(results: Sequence[Result], about: Sequence[str]) -> str:
 
 def _row(name: str, ours: object, peer: object, last: str) -> str:
     return f"{name:<24}{ours:>10}{peer:>14}    {last}"
+
+
+def markdown(timings: Sequence[Timing]) -> str:
+    """A table with a row a case: median times, and beside each other contestant's ours over it, with the range.
+
+    All timings must have the same contestants; those with peak memory have a second row for it.
+    """
+    names = list(timings[0].seconds)
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for one in timings:
+        cells = [duration(one.median(one.ours))]
+        for name in names[1:]:
+            ratio = one.ratio(name)
+            cells.append(f"{duration(one.median(name))} · **{ratio.median:.2f}** ({ratio.low:.2f}–{ratio.high:.2f})")
+        lines.append(f"| {one.case} | " + " | ".join(cells) + " |")
+        if one.peak_mib is not None:
+            ours = one.peak_mib[one.ours]
+            cells = [f"{ours:,.0f} MiB"]
+            cells += [f"{mib:,.0f} MiB · **{ours / mib:.2f}**" for mib in list(one.peak_mib.values())[1:]]
+            lines.append(f"| {one.case}: peak memory | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Two or three digits and a unit."""
+    value, unit = (seconds, "s") if seconds >= 1 else (1000 * seconds, "ms")
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
 def machine(device: torch.device) -> str:

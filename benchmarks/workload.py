@@ -51,19 +51,19 @@ class Work(NamedTuple):
     """Per image; empty in training."""
 
 
-def make_batch(size: int, height: int, width: int, num_classes: int, seed: int) -> Batch:
-    """`size` images of smooth random texture at several scales, six textured rectangles on each as the objects."""
+def make_batch(size: int, height: int, width: int, num_classes: int, seed: int, objects: int = OBJECTS) -> Batch:
+    """`size` images of smooth random texture at several scales, textured rectangles on each as the objects."""
     generator = torch.Generator().manual_seed(seed)
     images, targets = [], []
     for _ in range(size):
         image, boxes = _texture(height, width, generator), []
-        for share_w, share_h, x, y in torch.rand(OBJECTS, 4, generator=generator).tolist():
+        for share_w, share_h, x, y in torch.rand(objects, 4, generator=generator).tolist():
             w, h = int(width * (0.1 + 0.4 * share_w)), int(height * (0.1 + 0.4 * share_h))
             left, top = int((width - w) * x), int((height - h) * y)
             image[:, top : top + h, left : left + w] = _texture(h, w, generator)
             boxes.append((left, top, left + w, top + h))
         images.append(image)
-        labels = torch.randint(1, num_classes, (OBJECTS,), generator=generator)
+        labels = torch.randint(1, num_classes, (objects,), generator=generator)
         targets.append({"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": labels})
     return Batch(images, targets)
 
