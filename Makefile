@@ -46,7 +46,7 @@ test: $(VENV)/.installed
 lab: $(VENV)/.installed
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@cp notebooks/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-	cd notebooks && ../$(BIN)/jupyter lab README.md
+	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/README.md
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/execute.py

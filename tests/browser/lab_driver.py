@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,18 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 @contextlib.contextmanager
 def browser_page(chromium: str) -> Iterator[Any]:
     """A page with `errors` (the console's) and `outside` (addresses beyond this machine, which are not fetched)."""
+    try:
+        with _playwright_page(chromium) as page:
+            yield page
+    finally:
+        # Playwright ends its own process without waiting for it, of which Python warns when it clears up.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+
+@contextlib.contextmanager
+def _playwright_page(chromium: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

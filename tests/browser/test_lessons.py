@@ -41,8 +41,8 @@ if CHROMIUM is None:
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab on a copy of the lessons."""
     root, scratch = tmp_path_factory.mktemp("lessons"), tmp_path_factory.mktemp("jupyter")
-    for path in [*NOTEBOOKS, FOLDER / "README.md"]:
-        shutil.copy(path, root)
+    for folder in ("notebooks", "docs"):
+        shutil.copytree(FOLDER.parent / folder, root / folder)
     settings = json.loads((FOLDER / "jupyterlab.json").read_text())  # those of `make lab`
     with jupyterlab(root, scratch, settings) as found:
         yield found
@@ -74,7 +74,7 @@ def photograph_whole(page: Any, name: str) -> None:
 def test_a_lesson_runs_and_its_sliders_move(notebook: Path, address: str, page: Any) -> None:
     page.errors.clear()
     page.set_viewport_size({"width": 1280, "height": 1100})
-    open_notebook(page, address.format(name=notebook.name))
+    open_notebook(page, address.format(name=f"notebooks/{notebook.name}"))
     assert run_all(page) == []
     page.wait_for_selector(".widget-vbox img.widget-image")
     found = panels(page)
@@ -106,11 +106,13 @@ def at_its_end(panel: Any) -> bool:
 
 
 def test_the_table_of_lessons_is_in_front_and_opens_them(address: str, page: Any) -> None:
-    page.goto(address.format(name="README.md"))
+    page.goto(address.format(name="notebooks/README.md"))
     table = page.locator(".jp-MarkdownViewer:not(.lm-mod-hidden) table")
     table.wait_for()
     assert table.locator("a[href*='.ipynb']").count() == 10
+    photograph(page, "lessons")
     table.locator("a", has_text="anchor target layer").click()
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
-    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path") == "05_anchor_target.ipynb"
-    photograph(page, "lessons")
+    assert (
+        page.evaluate("() => window.jupyterapp.shell.currentWidget.context.path") == "notebooks/05_anchor_target.ipynb"
+    )
