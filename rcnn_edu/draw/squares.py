@@ -14,7 +14,7 @@ from rcnn_edu.draw.figures import draw_image, to_numpy
 from rcnn_edu.draw.layout import draw_title, faded
 from rcnn_edu.draw.pixel_layout import axes_at, blank_figure, fitted
 
-WIDE, SQUARE, GAP = 450, 150, 12
+WIDE, SQUARE, GAP = 444, 150, 12
 
 
 def squares_figure(

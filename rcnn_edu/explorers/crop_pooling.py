@@ -107,7 +107,7 @@ def crop_pooling_panel(photo: RunningPhoto, trace: Trace) -> Explorer:
         align = crop_pool(one, [roi], 16, output_size, mode="align")[0, 0]
         picture.draw_crop("crop", crop, darkest, brightest)
         picture.draw_crop("align", align, darkest, brightest)
-        left, top, right, bottom = (roi[0] / 16).tolist()
+        left, top, right, bottom = ((roi[0] / 16).round(decimals=1) + 0.0).tolist()  # no -0.0
         seen = cells_read(x[0], y[0], (rows, columns))
         across, down = (side / 16 / (output_size - 1) for side in (roi_width, roi_height))
         return (
