@@ -22,7 +22,7 @@ import rcnn_edu.explorers
 from rcnn_edu.draw import OBJECT, draw_boxes, new_figure, to_array
 from rcnn_edu.draw.layout import faded, photo_and_plot, photo_row
 from rcnn_edu.errors import UserError
-from rcnn_edu.explorers.base import PICTURE_LIMIT, Explorer, choice, slider, steps, switch
+from rcnn_edu.explorers.base import PICTURE_LIMIT, Explorer, choice, interval, slider, steps, switch
 from rcnn_edu.explorers.photo import running_photo
 
 pytest.importorskip("skimage", reason="the photos come with scikit-image")
@@ -222,6 +222,20 @@ def test_controls() -> None:
     explorer = moving_box(left=watch, kind=choice("kind", "a", ["a", "b"]), on=switch("on", True))
     assert explorer.children[0].children == (watch, watch.play)
     assert explorer.at(left=5, kind="b", on=False) == "the box starts at 5 & is blue"
+
+
+def test_two_numbers_in_one_slider() -> None:
+    figure, axes = photo_row(torch.zeros(3, 20, 30), head=0, foot=0)
+
+    def draw(x: tuple[int, int]) -> str:
+        draw_boxes(axes[0], torch.tensor([[x[0], 5.0, x[1], 15]]), OBJECT)
+        return f"from {x[0]} to {x[1]}"
+
+    explorer = Explorer(figure, draw, x=interval("x1, x2", (5, 9), 0, 30))
+    assert explorer.text == "from 5 to 9"
+    assert explorer.at(x=(0, 30)) == "from 0 to 30"
+    with pytest.raises(ValueError, match=r"x cannot be \(40, 50\); it went to"):
+        explorer.at(x=(40, 50))
 
 
 def test_a_frame_full_of_detail_is_stored_with_less_quality() -> None:
