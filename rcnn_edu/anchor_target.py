@@ -7,12 +7,13 @@ Article "Anchor Target Layer" · Faster R-CNN (arXiv 1506.01497) §3.1.2 · note
 
 An anchor is foreground when it is the best anchor of some object (type A: no object goes without), or when it overlaps
 some object by at least 0.7 (type B). It is background when its best overlap is below 0.3. Everything between, and every
-anchor that leaves the image, is "don't care". Of the labelled ones 256 enter the loss, at most half of them foreground;
-the surplus, chosen at random, is turned into don't care.
+anchor that leaves the image (by more than `allowed_border`), is "don't care". Of the labelled ones 256 enter the loss,
+at most half of them foreground; the surplus, chosen at random, is turned into don't care.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -68,7 +69,7 @@ def label_anchors(
     config: AnchorTargetConfig = AnchorTargetConfig(),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The labels before sampling: `(labels, max_iou, matched_gt)`, each `(A,)`, as in `AnchorTargets`."""
-    inside = inside_image(anchors, image_size)
+    inside = inside_image(anchors, image_size, config.allowed_border)
     if len(gt_boxes) == 0:
         max_iou = anchors.new_zeros(len(anchors))
         matched_gt = torch.full_like(inside, -1, dtype=torch.int64)
@@ -94,8 +95,12 @@ def best_of_an_object(iou: Tensor, inside: Tensor) -> Tensor:
     return inside & ((iou - best).amax(dim=1) >= 0)
 
 
-def inside_image(anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """`(A,)` mask of the anchors that lie wholly inside an image of (height, width) pixels."""
+def inside_image(anchors: Tensor, image_size: tuple[int, int], border: float | None = 0.0) -> Tensor:
+    """`(A,)` mask of the anchors inside an image of (height, width) pixels that has so many more around it.
+
+    border: in pixels; none: every anchor counts as inside.
+    """
     height, width = image_size
+    border = math.inf if border is None else border
     x1, y1, x2, y2 = anchors.unbind(dim=1)
-    return (x1 >= 0) & (y1 >= 0) & (x2 <= width) & (y2 <= height)
+    return (x1 >= -border) & (y1 >= -border) & (x2 <= width + border) & (y2 <= height + border)

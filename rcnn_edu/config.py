@@ -105,11 +105,14 @@ class AnchorTargetConfig:
     """RPN_BATCHSIZE: anchors of one image that enter the loss."""
     fg_fraction: float = 0.5
     """RPN_FG_FRACTION: at most this share of them is foreground."""
+    allowed_border: float | None = 0.0
+    """Anchors may leave the image by this many pixels and still be labelled (none: by any number)."""
 
     def __post_init__(self) -> None:
         _require_fraction(self, "positive_overlap", "negative_overlap", "fg_fraction")
         _require(self.negative_overlap <= self.positive_overlap, self, "negative_overlap", "at most positive_overlap")
         _require(self.batch_size > 0, self, "batch_size", "positive")
+        _require(self.allowed_border is None or self.allowed_border >= 0, self, "allowed_border", "zero or more")
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,12 @@ def histogram_axes(titles: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
 
 
 def draw_histograms(column: Sequence[Axes], values: Any) -> list[Artist]:
-    """The share of values `(N, 4)` in each bar, the tallest as high as the axes, and mean and standard deviation."""
+    """How many of the values `(N, 4)` lie in each bar, and above the tallest their standard deviation."""
     artists: list[Artist] = []
     for axes, numbers in zip(column, to_numpy(values).T, strict=True):
         counts, _ = np.histogram(numbers.clip(-REACH, REACH), _BINS)
-        heights = 0.92 * counts / counts.max()
+        heights = 0.78 * counts / counts.max()
         artists.append(axes.stairs(heights, _BINS, fill=True, color=FOREGROUND))
         text = f"std {numbers.std(ddof=1):.2f}"
-        artists.append(axes.text(REACH, 0.95, text, fontsize=10, ha="right", va="top"))
+        artists.append(axes.text(REACH, 1.0, text, fontsize=10, ha="right", va="top"))
     return artists

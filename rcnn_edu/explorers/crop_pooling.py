@@ -44,8 +44,9 @@ def crop_steps_picture(photo: RunningPhoto, trace: Trace) -> Explorer:
         width, height = (roi[0, 2:] - roi[0, :2]).tolist()
         return (
             f"A RoI of {width:.0f} x {height:.0f} pixels is {width / 16:.1f} x {height / 16:.1f} cells of the feature "
-            f"map of {columns} x {rows}. The matrix carries the target grid, 7 x 7 points in the square -1..1, onto "
-            f"it. What the map says at the 49 points, between its cells too, is the crop."
+            f"map of {columns} x {rows}.\n"
+            f"The matrix carries the target grid, 7 x 7 points in the square -1..1, onto it.\n"
+            f"What the map says at the 49 points, between its cells too, is the crop."
         )
 
     return Explorer(figure, draw)
@@ -63,8 +64,8 @@ def warping_panel(photo: RunningPhoto) -> Explorer:
         sheared = "Rows slide along each other: a shear, which crop pooling never uses."
         upright = "Without shear the target is an upright box of the photo, stretched to a square."
         return (
-            f"The target's corner (-1, -1) reads the photo at ({left:.2f}, {top:.2f}), and (1, 1) at "
-            f"({right:.2f}, {bottom:.2f}); {outside} of the 49 points lie beyond it and read 0, black.\n"
+            f"The target's corner (-1, -1) reads the photo at ({left:.2f}, {top:.2f}), (1, 1) at "
+            f"({right:.2f}, {bottom:.2f}).\n{outside} of the 49 points lie beyond it and read 0, black.\n"
             + (sheared if abs(shear) > 1e-6 else upright)
         )
 
@@ -113,10 +114,11 @@ def crop_pooling_panel(photo: RunningPhoto, trace: Trace) -> Explorer:
         return (
             f'RoI in cells: {left:.1f}, {top:.1f} to {right:.1f}, {bottom:.1f}; the dots are what "{mode}" reads.\n'
             f"crop reads {output_size} x {output_size} = {output_size**2} points, {across:.2f} cells apart across and "
-            f"{down:.2f} down: {seen} of the map's {rows * columns} cells have a say."
-            f"\nalign averages {len(align_x) // output_size} x {len(align_y) // output_size} points in each of "
-            f"{output_size**2} bins, {len(align_x) * len(align_y):,} in all. The two differ by up to "
-            f"{float((crop - align).abs().max()):.1f}; the channel runs from {darkest:.1f} to {brightest:.1f}."
+            f"{down:.2f} down:\n{seen} of the map's {rows * columns} cells have a say.\n"
+            f"align averages {len(align_x) // output_size} x {len(align_y) // output_size} points in each of "
+            f"{output_size**2} bins, {len(align_x) * len(align_y):,} in all.\n"
+            f"The two differ by up to {float((crop - align).abs().max()):.1f}; "
+            f"the channel runs from {darkest:.1f} to {brightest:.1f}."
         )
 
     x1, y1, x2, y2 = largest_object(photo, trace)[0].round().int().tolist()
@@ -148,7 +150,7 @@ def squares_picture(photo: RunningPhoto, trace: Trace) -> Explorer:
             f"{name}, {width:.0f} x {height:.0f} pixels: a point every {width / 6:.0f} across, {height / 6:.0f} down"
             for name, (width, height) in zip(names, (rois[:, 2:] - rois[:, :2]).tolist(), strict=True)
         ]
-        return "Three shapes become one. " + "; ".join(said) + "."
+        return "Three shapes become one:\n" + "\n".join(said)
 
     return Explorer(figure, draw)
 
@@ -171,12 +173,12 @@ def gradient_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Expl
         style: dict[str, Any] = {"color": PROPOSAL, "scalex": False, "scaley": False}
         plot.plot([shift], [loss.item()], "o", markersize=9, **style)
         aside = f"{abs(shift)} % of its width to the {'right' if shift > 0 else 'left'} of the object"
-        words = f"The RoI lies {aside if shift else 'on the object'}; "
-        words += f"the classifier's loss is {loss.item():.1f}.\n"
+        words = f"The RoI lies {aside if shift else 'on the object'}.\n"
+        words += f"The classifier's loss is {loss.item():.1f}.\n"
         slopes = cast("Tensor | None", torch.autograd.grad(loss, roi, allow_unused=True)[0])
         if slopes is None:
             draw_title(axes, "differentiable_rois off: no gradient reaches the RoI")
-            return words + "differentiable_rois off: the RoI is a constant; no gradient reaches its coordinates."
+            return words + "differentiable_rois off: the RoI is a constant, and no gradient reaches it."
         draw_title(axes, "differentiable_rois on: a gradient for each side")
         draw_side_arrows(axes, roi[0], -60 * slopes[0] / slopes.abs().max().clamp(min=1e-9))
         slope = float(slopes[0, 0] + slopes[0, 2]) * percent
@@ -184,7 +186,7 @@ def gradient_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Expl
         plot.plot(shift + ends, loss.item() + slope * ends, linewidth=3, **style)
         toward = "towards the object" if slope * shift > 0 else "away from the object"
         return words + (
-            "differentiable_rois on: a gradient reaches all four coordinates. "
+            "differentiable_rois on: a gradient reaches all four coordinates.\n"
             f"Downhill is to the {'right' if slope < 0 else 'left'}{f', {toward}' if shift else ''}."
         )
 

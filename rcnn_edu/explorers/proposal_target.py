@@ -117,7 +117,8 @@ def proposal_target_panel(photo: RunningPhoto, proposals: Proposals, objects: Ob
         return (
             f"{len(proposals.boxes)} proposals{f' and {len(gt_boxes)} objects' if append_gt else ''}: "
             f"{int(foreground.sum())} with IoU {fg_threshold:.2f} or more, {int(hard.sum())} in "
-            f"[{config.bg_threshold_lo:.2f}, {bg_threshold_hi:.2f}), {int((~foreground & ~hard).sum())} in neither.\n"
+            f"[{config.bg_threshold_lo:.2f}, {bg_threshold_hi:.2f}), {int((~foreground & ~hard).sum())} in neither"
+            f"{'' if hard.any() else f'; so background is all below {bg_threshold_hi:.2f}'}.\n"
             f"Sampled: {in_sample} foreground + {rest} background = {len(sampled.rois)}; "
             f"{int(orange.sum())} different backgrounds, none more than {most} time{'s' if most != 1 else ''}."
         )

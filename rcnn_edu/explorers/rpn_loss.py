@@ -101,7 +101,7 @@ def four_terms_panel(photo: RunningPhoto, trace: Trace, sigma: float = 3.0) -> E
         draw_bars(plot, terms[row].tolist(), [FOREGROUND] * 4, [""] * 4, thickness=0.45)
         values = list(zip(predicted.tolist(), wanted.tolist(), terms[row].tolist(), strict=True))
         for place, (mine, right, term) in enumerate(values):
-            text = f"predicted {mine:.2f}, wanted {right:.2f}: pays {term:.2f}"
+            text = f"predicted {mine:z.2f}, wanted {right:z.2f}: pays {term:.2f}"
             plot.text(0.012 * largest, place - 0.25, text, fontsize=9.5, va="bottom")
         draw_title(plot, f"pays {float(pays[row]):.2f} in all")
         before, after = (float(box_iou(box, object_box)) for box in (reference, made))
@@ -140,9 +140,7 @@ def rpn_loss_panel(photo: RunningPhoto, trace: Trace) -> Explorer:
         pays = terms.sum(dim=1)
         draw_payments(axes, anchors, pays, FOREGROUND)
         total = float(pays.sum())
-        draw_title(
-            axes, f"{len(anchors)} foreground anchors pay {total:.1f} together; / {sampled} = {total / sampled:.2f}"
-        )
+        draw_title(axes, f"foreground anchors pay {total:.1f} in all, over {sampled} sampled: {total / sampled:.2f}")
         most = int(pays.argmax())
         draw_boxes(axes, decode_boxes(anchors[most][None], (predicted[most] + shift)[None]), PROPOSAL, linewidth=2)
         square = 0.5 * moved.square().sum(dim=1)
