@@ -14,6 +14,7 @@ from rcnn_edu.config import (
     AnchorConfig,
     AnchorTargetConfig,
     Config,
+    CropPoolingConfig,
     DetectionConfig,
     PreprocessingConfig,
     ProposalConfig,
@@ -37,8 +38,10 @@ def best(data: str = "voc2007") -> TrainConfig:
         preprocessing=PreprocessingConfig(target_size=800, max_size=1333),
         anchors=AnchorConfig(scales=(2.0, 4.0, 8.0, 16.0, 32.0)),
         test_proposals=ProposalConfig(6000, 1000),
+        anchor_target=AnchorTargetConfig(allowed_border=None),
         proposal_target=ProposalTargetConfig(batch_size=512, bg_threshold_lo=0.0),
         detection=DetectionConfig(nms_threshold=0.5),
+        classifier_sigma=3.0,
     )
     # 18,000 steps for 16,551 images, half as many for 5,011: 17 and 29 passes.
     steps, milestones = (18_000, (12_000, 16_000)) if data == "voc0712" else (9_000, (6_000, 8_000))
@@ -101,6 +104,7 @@ def mobile(data: str = "voc2007") -> TrainConfig:
         test_proposals=ProposalConfig(1000, 200),
         anchor_target=AnchorTargetConfig(allowed_border=None),
         proposal_target=ProposalTargetConfig(batch_size=64, bg_threshold_lo=0.0),
+        crop_pooling=CropPoolingConfig(mode="align"),
         classifier_sigma=3.0,
     )
     return TrainConfig(

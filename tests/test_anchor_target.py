@@ -36,7 +36,10 @@ def iou_by_hand(a: Box, b: Box) -> np.float32:
 def labels_by_loop(anchors: list[Box], objects: list[Box], config: AnchorTargetConfig) -> list[int]:
     """The article's rules, anchor by anchor and object by object."""
     height, width = SIZE
-    inside = [x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in anchors]
+    border = 1000 if config.allowed_border is None else config.allowed_border
+    inside = [
+        x1 >= -border and y1 >= -border and x2 <= width + border and y2 <= height + border for x1, y1, x2, y2 in anchors
+    ]
     labels = []
     for row, anchor in enumerate(anchors):
         if not inside[row] or not objects:
@@ -78,9 +81,12 @@ def scene() -> tuple[Tensor, Tensor, tuple[int, int]]:
     st.lists(BOX, min_size=1, max_size=10),
     st.lists(BOX, max_size=4),
     st.sampled_from([(0.7, 0.3), (0.5, 0.5), (0.5, 0.25), (1.0, 0.0), (0.0, 0.0)]),
+    st.sampled_from([0, 2, 3, 4, None]),
 )
-def test_labels_are_those_of_the_loop(anchors: list[Box], objects: list[Box], overlaps: tuple[float, float]) -> None:
-    config = AnchorTargetConfig(positive_overlap=overlaps[0], negative_overlap=overlaps[1])
+def test_labels_are_those_of_the_loop(
+    anchors: list[Box], objects: list[Box], overlaps: tuple[float, float], border: int | None
+) -> None:
+    config = AnchorTargetConfig(positive_overlap=overlaps[0], negative_overlap=overlaps[1], allowed_border=border)
     labels, max_iou, matched_gt = label_anchors(tensor(anchors), tensor(objects), SIZE, config)
     assert labels.dtype == matched_gt.dtype == torch.int64
     assert labels.tolist() == labels_by_loop(anchors, objects, config)
@@ -130,6 +136,16 @@ def test_anchors_that_leave_the_image_are_ignored_and_do_not_compete() -> None:
 def test_an_anchor_on_the_border_is_inside(anchor: Box, label: int) -> None:
     assert labels_of([anchor], []) == [label]
     assert inside_image(tensor([anchor]), SIZE).tolist() == [label == 0]
+
+
+def test_anchors_may_leave_the_image_as_far_as_is_allowed() -> None:
+    anchors: list[Box] = [(-3, 0, 7, 10), (20, 10, 30, 23), (-50, -50, 60, 60)]
+    for border, labels in ((0, [-1, -1, -1]), (2.9, [-1, -1, -1]), (3, [0, 0, -1]), (None, [0, 0, 0])):
+        assert labels_of(anchors, [], AnchorTargetConfig(allowed_border=border)) == labels
+    # And out there they compete: the one that leaves the image is the object's best.
+    both: list[Box] = [(-1, 0, 10, 10), (0, 0, 8, 10)]
+    config = AnchorTargetConfig(positive_overlap=0.95, allowed_border=None)
+    assert labels_of(both, [(0, 0, 10, 10)], config) == [1, -1]
 
 
 @pytest.mark.parametrize(("rows", "label"), [(8, 1), (7, 1), (6, -1), (4, -1), (3, -1), (2, 0)])

@@ -1,15 +1,23 @@
-"""Panel of lesson 09: the whole network, and what each of its layers gives for a photo of any size."""
+"""Pictures of lesson 09: what each layer gives for a photo of any size, and what flows where in training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from rcnn_edu.checkpoint import load
+from rcnn_edu.classifier import ClassifierLoss
 from rcnn_edu.config import Config
 from rcnn_edu.draw.network_diagram import draw_sizes, network_diagram
+from rcnn_edu.draw.training_diagram import training_diagram
 from rcnn_edu.explorers.base import Explorer, slider
+from rcnn_edu.explorers.classifier import known_objects
 from rcnn_edu.explorers.photo import RunningPhoto, running_photo
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.preprocessing import resize_scale, resized_size
+from rcnn_edu.rpn_loss import RPNLoss
+from rcnn_edu.trace import Trace
 
 
 def network_panel(photo: RunningPhoto) -> Explorer:
@@ -75,6 +83,54 @@ def _in_terms_of_size(shape: tuple[int, ...], height: int, width: int) -> str:
     return " × ".join(map(str, shape))
 
 
+def training_picture(trace: Trace) -> Explorer:
+    """The layers in one step of training, with this photo's own numbers; the trace has a target."""
+    anchors, sampled = trace.anchor_targets, trace.proposal_targets
+    if anchors is None or sampled is None or trace.gt_boxes is None or not trace.rpn_loss or not trace.classifier_loss:
+        raise ValueError("the trace has no losses; give model.trace() the photo's objects")
+    labelled, foreground = int((anchors.labels >= 0).sum()), int((anchors.labels == 1).sum())
+    count, objects = len(trace.anchors), int((sampled.labels > 0).sum())
+    figure, _ = training_diagram(
+        {
+            "photo": _product(trace.preprocessed.shape),
+            "head": f"features\n{_product(trace.features.shape)}",
+            "RPN": f"scores {count:,} × 2\ncoefficients × 4",
+            "anchors": f"{count:,} × 4",
+            "proposal layer": f"{len(trace.proposals.boxes)} × 4",
+            "proposal target layer": f"RoIs {len(sampled.rois)} × 4\n{objects} foreground",
+            "crop pooling": _product(trace.crops.shape),
+            "classifier": f"scores {_product(trace.class_scores.shape)}\n"
+            f"coefficients {_product(trace.box_coefficients.shape)}",
+            "anchor target layer": f"{labelled} labelled,\n{foreground} foreground",
+            "objects": f"{len(trace.gt_boxes)} boxes and labels",
+            "RPN loss": _two_terms(trace.rpn_loss),
+            "classifier loss": _two_terms(trace.classifier_loss),
+        }
+    )
+    total = sum(float(term) for term in (*trace.rpn_loss, *trace.classifier_loss))
+
+    def draw() -> str:
+        return (
+            f"Of {count:,} anchors {labelled} enter the RPN's loss; {len(sampled.rois)} RoIs, {objects} of them "
+            f"foreground, enter the classifier's.\nThe four losses add up to {total:.2f}."
+        )
+
+    return Explorer(figure, draw)
+
+
+def _product(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _two_terms(loss: RPNLoss | ClassifierLoss) -> str:
+    return f"classification {float(loss.classification):.2f}\nregression {float(loss.regression):.2f}"
+
+
 def panels() -> dict[str, Explorer]:
-    """This panel, on the running photo."""
-    return {"network_panel": network_panel(running_photo())}
+    """Both, on the running photo."""
+    model = load("voc-demo")
+    model.generator = torch.Generator().manual_seed(0)
+    photo = running_photo(config=model.config.preprocessing)
+    with torch.no_grad():
+        training = model.trace(photo.original, known_objects(photo, model))
+    return {"network_panel": network_panel(photo), "training_picture": training_picture(training)}

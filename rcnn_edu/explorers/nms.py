@@ -21,7 +21,7 @@ from rcnn_edu.model import FasterRCNN
 from rcnn_edu.nms import batched_nms, nms, nms_steps
 from rcnn_edu.trace import Trace
 
-MOST_STEPS = 12
+MOST_STEPS = 24
 
 
 def class_boxes(model: FasterRCNN, trace: Trace, label: int) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ def detections_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Ex
         colors = [DONT_CARE, PROPOSAL, PROPOSAL, PROPOSAL, KEPT, KEPT]
         lengths = torch.tensor(counts).clamp(min=1).log10().tolist()
         draw_bars(plot, lengths, colors, [f"{count:,}" for count in counts])
-        draw_title(plot, "boxes left; each bar as long as its number has digits")
+        draw_title(plot, "boxes left (logarithmic bars)")
         names = [model.classes[int(label) - 1] for label in found.labels]
         tags = [f"{name} {score:.2f}" for name, score in zip(names, found.scores.tolist(), strict=True)]
         shown = 8  # more tags than this would hide the photo
