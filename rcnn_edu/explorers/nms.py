@@ -184,7 +184,7 @@ def across_classes_panel(photo: RunningPhoto) -> Explorer:
             if lost:
                 artists[1].set(linestyle=(0, (3, 1.5)))
             draw_boxes(axes, photo.boxes[kept], KEPT, [tags[row] for row in rows], linewidth=3.0)
-            draw_title(axes, f"{how}: {len(rows)} of {len(tags)} kept")
+            draw_title(axes, f"{how}, above {nms_threshold:.2f}: {len(rows)} of {len(tags)} kept")
             gone = f", lost: {', '.join(photo.labels[row] for row in lost)}" if lost else ""
             told.append(f"Suppression {how}: {len(rows)} of {len(tags)} perfect detections are kept{gone}.")
         return "\n".join(told)
