@@ -43,6 +43,9 @@ from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
 
+ROIS_AT_ONCE = 100
+"""How many RoIs the classifier sees at a time in inference on a CPU."""
+
 
 class FasterRCNN(nn.Module):
     """Faster R-CNN, ready to train or, after `load_state_dict`, to detect.
@@ -215,9 +218,20 @@ class FasterRCNN(nn.Module):
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
         """`self.classifier(self.crop(features, rois))`, with less arithmetic: see tail.py."""
-        tail = cast(Tail, self.classifier.tail)
-        crops = self.crop(tail.project(features), rois)
-        return self.classifier.predict(mean_over_space(tail.finish(crops)))
+        projected = cast(Tail, self.classifier.tail).project(features)
+        if torch.is_grad_enabled() or features.is_cuda:
+            return self._classify(projected, rois)
+        # Nothing is kept for a gradient, so on a CPU a few RoIs at a time make do with little memory.
+        outputs = [
+            self._classify(projected[image : image + 1], [some])
+            for image, boxes in enumerate(rois)
+            for some in boxes.split(ROIS_AT_ONCE)
+        ]
+        return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
+
+    def _classify(self, projected: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
+        described = cast(Tail, self.classifier.tail).finish(self.crop(projected, rois))
+        return self.classifier.predict(mean_over_space(described))
 
     def final_boxes(self, output: ClassifierOutput, rois: Tensor, image_size: Size) -> Detections:
         """Detections of one image, in pixels of the resized image."""

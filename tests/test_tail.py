@@ -60,3 +60,15 @@ def test_a_resnet_50_convolves_the_map_once_instead_of_every_crop() -> None:
     assert projected.shape == (1, 512 + 2048, 7, 9)
     model.classify(torch.randn(1, 1024, 7, 9), [ROIS])
     assert seen == []  # conv1 itself never runs on crops
+
+
+@torch.no_grad()
+def test_a_few_rois_at_a_time_give_the_numbers_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_with("mobilenet_v2", "crop")
+    features = torch.randn(3, model.head.out_channels, 7, 9)
+    rois = [ROIS, ROIS[:0], ROIS.flip(0)]
+    together = model.classifier(model.crop(features, rois))
+    for at_once in (1, 2, 5, 100):
+        monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE", at_once)
+        torch.testing.assert_close(model.classify(features, rois), together, rtol=1e-4, atol=1e-5)
+    assert [len(part) for part in model.classify(features, [ROIS[:0]] * 3)] == [0, 0]
