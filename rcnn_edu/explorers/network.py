@@ -30,6 +30,7 @@ def network_panel(photo: RunningPhoto) -> Explorer:
     shown = {name: _in_terms_of_size(shape, 640, 960) for name, shape in layer_shapes(model, 640, 960).items()}
     frozen = [name for name, part in model.head.named_children() if not any(p.requires_grad for p in part.parameters())]
     figure, axes = network_diagram(shown, tuple(frozen))
+    of_regions = region_shapes(model)
     parts = {"head": model.head, "RPN": model.rpn, "classification network": model.classifier}
     weights = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()) / 1e6:.1f}" for name, part in parts.items())
     full_height, full_width = photo.original.shape[1:]
@@ -37,7 +38,7 @@ def network_panel(photo: RunningPhoto) -> Explorer:
     def draw(target_size: int) -> str:
         scale = resize_scale(full_height, full_width, target_size, max_size=2 * target_size)
         height, width = resized_size(full_height, full_width, scale)
-        shapes = layer_shapes(model, height, width)
+        shapes = photo_shapes(model, height, width)
         depend = {name: " × ".join(map(str, shape)) for name, shape in shapes.items() if "w" in shown[name]}
         draw_sizes(axes, depend)
         channels, rows, columns = shapes["layer3"]
@@ -45,7 +46,7 @@ def network_panel(photo: RunningPhoto) -> Explorer:
             f"ResNet-50 in three parts. A photo of {height} × {width} pixels becomes {channels} channels on "
             f"{rows} × {columns} cells; the RPN scores {shapes['rpn_cls_score_net'][0] // 2} anchors in each, "
             f"{9 * rows * columns:,} in all; 300 regions pass the classification network, which gives each "
-            f"{shapes['cls_score_net'][1]} class scores and {shapes['bbox_pred_net'][1]} coefficients.\n"
+            f"{of_regions['cls_score_net'][1]} class scores and {of_regions['bbox_pred_net'][1]} coefficients.\n"
             f"Millions of weights: {weights}."
         )
 
@@ -54,25 +55,37 @@ def network_panel(photo: RunningPhoto) -> Explorer:
 
 def layer_shapes(model: FasterRCNN, height: int, width: int) -> dict[str, tuple[int, ...]]:
     """What each layer gives for a photo of that many pixels, and 300 RoIs, without the batch axis."""
-    device = next(model.parameters()).device
+    return photo_shapes(model, height, width) | region_shapes(model)
+
+
+@torch.no_grad()
+def photo_shapes(model: FasterRCNN, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Of the layers that see the photo."""
     shapes: dict[str, tuple[int, ...]] = {"photo": (3, height, width)}
-    with torch.no_grad():
-        features = torch.zeros(1, 3, height, width, device=device)
-        for name, stage in model.head.named_children():
-            features = stage(features)
-            shapes[name] = tuple(features.shape[1:])
-        hidden = model.rpn.rpn_net(features)
-        shapes["rpn_net"] = tuple(hidden.shape[1:])
-        for name in ("rpn_cls_score_net", "rpn_bbox_pred_net"):
-            shapes[name] = tuple(model.rpn.get_submodule(name)(hidden).shape[1:])
-        rois = torch.zeros(model.config.test_proposals.post_nms_top_n, 4, device=device)
-        crops = model.crop(features, [rois])
-        described = model.classifier.tail(crops)
-        fc7 = model.classifier.fc7(crops)
-        output = model.classifier.predict(fc7)
+    features = torch.zeros(1, 3, height, width, device=next(model.parameters()).device)
+    for name, stage in model.head.named_children():
+        features = stage(features)
+        shapes[name] = tuple(features.shape[1:])
+    hidden = model.rpn.rpn_net(features)
+    shapes["rpn_net"] = tuple(hidden.shape[1:])
+    for name in ("rpn_cls_score_net", "rpn_bbox_pred_net"):
+        shapes[name] = tuple(model.rpn.get_submodule(name)(hidden).shape[1:])
+    return shapes
+
+
+@torch.no_grad()
+def region_shapes(model: FasterRCNN) -> dict[str, tuple[int, ...]]:
+    """Of the layers that see regions: the same for every photo."""
+    device = next(model.parameters()).device
+    rois = torch.zeros(model.config.test_proposals.post_nms_top_n, 4, device=device)
+    crops = model.crop(torch.zeros(1, model.head.out_channels, 2, 2, device=device), [rois])
+    described = model.classifier.tail(crops)
+    fc7 = model.classifier.fc7(crops)
+    output = model.classifier.predict(fc7)
     names = ("proposal layer", "crop pooling", "layer4", "fc7", "cls_score_net", "bbox_pred_net")
-    of_regions = zip(names, (rois, crops, described, fc7, *output), strict=True)
-    return shapes | {name: tuple(values.shape) for name, values in of_regions}
+    return {
+        name: tuple(values.shape) for name, values in zip(names, (rois, crops, described, fc7, *output), strict=True)
+    }
 
 
 def _in_terms_of_size(shape: tuple[int, ...], height: int, width: int) -> str:
