@@ -72,7 +72,8 @@ def _curve(axes: Axes, one: Curve) -> None:
             axes.plot(one.values, seconds, style, color=color, marker="o", markersize=4, label=f"{name}, {mode}")
     axes.set_xlabel(one.axis)
     axes.set_ylabel("seconds a step")
-    axes.set_ylim(bottom=0)
+    slowest = max(point.median(name) for points in one.timings.values() for point in points for name in point.seconds)
+    axes.set_ylim(0, slowest * (1.1 + 0.12 * len(one.timings)))  # room for the legend above the lines
     axes.set_xlim(left=0)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(one.values, [f"{value:.2g}" if value < 1 else f"{value:g}" for value in one.values])
