@@ -53,3 +53,14 @@ def draw_arrow(axes: Axes, start: Point, end: Point, bend: str = "arc3") -> Arti
 def draw_text(axes: Axes, place: Point, text: str, fontsize: float = 9.5, align: str = "center") -> Artist:
     """Text whose middle (`align` "center"), or left or right end, is at `place`."""
     return axes.text(*place, text, fontsize=fontsize, ha=align, va="center", linespacing=1.35, parse_math=False)
+
+
+def middle(box: Box, side: str) -> Point:
+    """The middle of a block's side: "top", "bottom", "left" or "right"."""
+    x1, y1, x2, y2 = box
+    return {
+        "top": ((x1 + x2) / 2, y1),
+        "bottom": ((x1 + x2) / 2, y2),
+        "left": (x1, (y1 + y2) / 2),
+        "right": (x2, (y1 + y2) / 2),
+    }[side]

@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rcnn_edu.draw.flow import LAYER, PLAIN, Box, draw_arrow, draw_block, draw_text, flow_figure
+from rcnn_edu.draw.flow import LAYER, PLAIN, Box, draw_arrow, draw_block, draw_text, flow_figure, middle
 
 _WIDTH, _HEIGHT = 960, 476
 _BLOCK_WIDTH, _BLOCK_HEIGHT = 242, 66
@@ -82,13 +82,7 @@ def _box(name: str) -> Box:
 
 
 def _middle(name: str, side: str) -> tuple[float, float]:
-    x1, y1, x2, y2 = _box(name)
-    return {
-        "top": ((x1 + x2) / 2, y1),
-        "bottom": ((x1 + x2) / 2, y2),
-        "left": (x1, (y1 + y2) / 2),
-        "right": (x2, (y1 + y2) / 2),
-    }[side]
+    return middle(_box(name), side)
 
 
 def _line(axes: Axes, points: list[tuple[float, float]]) -> None:

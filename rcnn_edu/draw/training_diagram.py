@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rcnn_edu.draw.colors import FOREGROUND, OBJECT
-from rcnn_edu.draw.flow import LAYER, PLAIN, Box, draw_arrow, draw_block, flow_figure
+from rcnn_edu.draw.flow import LAYER, PLAIN, Box, draw_arrow, draw_block, flow_figure, middle
 
 _WIDTH, _HEIGHT = 960, 316
 _BLOCK_WIDTH, _BLOCK_HEIGHT, _GAP = 127, 66, 9
@@ -72,12 +72,7 @@ def _box(name: str) -> Box:
 
 
 def _side(name: str, side: str) -> tuple[float, float]:
-    x1, y1, x2, y2 = _box(name)
-    return {
-        "top": ((x1 + x2) / 2, y1),
-        "bottom": ((x1 + x2) / 2, y2),
-        "bottom left": (x1 + 12, y2),
-        "bottom right": (x2 - 30, y2),
-        "left": (x1, (y1 + y2) / 2),
-        "right": (x2, (y1 + y2) / 2),
-    }[side]
+    """Where an arrow leaves or enters: the middle of a side, or the bottom near a corner."""
+    x1, _, x2, y2 = box = _box(name)
+    near_corners = {"bottom left": (x1 + 12, y2), "bottom right": (x2 - 30, y2)}
+    return near_corners.get(side) or middle(box, side)
