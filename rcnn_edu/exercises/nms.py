@@ -1,4 +1,4 @@
-"""Exercises of lesson 10: greedy suppression, and suppression within each class."""
+"""Exercises of lesson 10: greedy suppression, suppression within each class, and the final choice of boxes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rcnn_edu.boxes import box_iou
+from rcnn_edu.config import DetectionConfig
 from rcnn_edu.exercises.base import Exercise, Mistake
 from rcnn_edu.nms import batched_nms, nms
 
@@ -93,4 +94,65 @@ within = Exercise(
     ],
 )
 
-EXERCISES = (suppress, within)
+
+def _final(boxes: Tensor, scores: Tensor, classes: Tensor, config: DetectionConfig) -> Tensor:
+    sure = torch.nonzero(scores > config.score_threshold)[:, 0]
+    return sure[
+        batched_nms(boxes[sure], scores[sure], classes[sure], config.nms_threshold, max_kept=config.max_detections)
+    ]
+
+
+def _no_score_threshold(boxes: Tensor, scores: Tensor, classes: Tensor, config: DetectionConfig) -> Tensor:
+    return batched_nms(boxes, scores, classes, config.nms_threshold, max_kept=config.max_detections)
+
+
+def _rows_of_the_sure(boxes: Tensor, scores: Tensor, classes: Tensor, config: DetectionConfig) -> Tensor:
+    sure = scores > config.score_threshold
+    return batched_nms(boxes[sure], scores[sure], classes[sure], config.nms_threshold, max_kept=config.max_detections)
+
+
+def _best_before_suppression(boxes: Tensor, scores: Tensor, classes: Tensor, config: DetectionConfig) -> Tensor:
+    best = scores.argsort(descending=True, stable=True)[: config.max_detections]
+    best = best[scores[best] > config.score_threshold]
+    return best[batched_nms(boxes[best], scores[best], classes[best], config.nms_threshold)]
+
+
+def _best_of_each_class(boxes: Tensor, scores: Tensor, classes: Tensor, config: DetectionConfig) -> Tensor:
+    everything = DetectionConfig(config.score_threshold, config.nms_threshold, max_detections=len(boxes))
+    kept = _final(boxes, scores, classes, everything)
+    rank = torch.tensor([int((classes[kept[:place]] == classes[row]).sum()) for place, row in enumerate(kept)])
+    return kept[rank < config.max_detections]
+
+
+final = Exercise(
+    "final_boxes",
+    _final,
+    [
+        (
+            _chain,
+            torch.tensor([0.3, 0.9, 0.8, 0.7, 0.6, 0.2]),
+            torch.tensor([1, 1, 1, 2, 2, 2]),
+            DetectionConfig(score_threshold=0.25, nms_threshold=0.3, max_detections=3),
+        ),
+        (
+            _chain,
+            torch.tensor([0.04, 0.9, 0.8, 0.5, 0.6, 0.55]),
+            torch.tensor([1, 1, 1, 2, 2, 1]),
+            DetectionConfig(score_threshold=0.05, nms_threshold=0.3, max_detections=2),
+        ),
+        (
+            _chain,
+            torch.tensor([0.01, 0.9, 0.02, 0.03, 0.8, 0.7]),
+            torch.tensor([1, 2, 1, 2, 2, 2]),
+            DetectionConfig(score_threshold=0.05, nms_threshold=0.3, max_detections=6),
+        ),
+    ],
+    [
+        Mistake(_no_score_threshold, "boxes whose score is not above score_threshold are left out first"),
+        Mistake(_rows_of_the_sure, "rows are counted among the boxes above the threshold; map them back to all boxes"),
+        Mistake(_best_before_suppression, "max_detections cuts what suppression has left, not what goes into it"),
+        Mistake(_best_of_each_class, "max_detections counts over all classes of an image, not within each"),
+    ],
+)
+
+EXERCISES = (suppress, within, final)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,9 @@ from rcnn_edu.draw import KEPT
 
 PICTURE_LIMIT = 150_000
 """Bytes of a picture: it is stored in the notebook."""
+
+PRINTED_WIDTH = 88
+"""Characters in a line of output that JupyterLab shows in a window of 1280 pixels; it breaks longer ones in mid-word."""
 
 _QUALITIES = (88, 80, 70, 55, 40)
 _CAPTION = "font: 14px/1.5 sans-serif; white-space: pre-wrap; margin: 4px 0; padding-left: 10px; border-left: 4px solid"
@@ -74,7 +78,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return bytes(self._image.value)
 
     def at(self, **values: Any) -> str:
-        """The caption with these values: moves the real controls, and puts them back.
+        """The caption with these values, in lines to print: moves the real controls, and puts them back.
 
         Raises `ValueError` for a control that is not there, and a value that the control cannot take.
         """
@@ -86,7 +90,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
             for name, value in values.items():
                 if self._controls[name].value != value:
                     raise ValueError(f"{name} cannot be {value}; it went to {self._controls[name].value}")
-            return self.text
+            return "\n".join(textwrap.fill(line, PRINTED_WIDTH) for line in self.text.splitlines())
         finally:
             self._move(before)
 
