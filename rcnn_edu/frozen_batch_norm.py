@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rcnn_edu import winograd
+
 
 class FrozenBatchNormConv2d(nn.Conv2d):
     """A convolution without bias and the frozen BatchNorm behind it, as one convolution.
@@ -43,6 +45,8 @@ class FrozenBatchNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised; shift: another one than its own."""
         weight, shift = self.folded_weight(), self.shift if shift is None else shift
+        if winograd.pays(self, x):
+            return winograd.convolve(x, weight) + shift[:, None, None]
         if self.groups > 1 and x.device.type == "cpu":
             # The CPU's bfloat16 gradient of a depthwise convolution with a stride is 40 times slower than float32's.
             with torch.autocast("cpu", enabled=False):

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rcnn_edu import winograd
+
 
 class RPNOutput(NamedTuple):
     """What the RPN says at every anchor, as maps over the grid."""
@@ -45,8 +47,15 @@ class RPN(nn.Module):
 
     def forward(self, features: Tensor) -> RPNOutput:
         """`(B, in_channels, H, W)` → scores `(B, 2·K, H, W)` and coefficients `(B, 4·K, H, W)`."""
-        hidden = F.relu(self.rpn_net(features))
+        hidden = F.relu(self._around(features))
         return RPNOutput(self.rpn_cls_score_net(hidden), self.rpn_bbox_pred_net(hidden))
+
+    def _around(self, features: Tensor) -> Tensor:
+        """`rpn_net(features)`, with less arithmetic where that can be had: see winograd.py."""
+        net = self.rpn_net
+        if net.bias is None or not winograd.pays(net, features):
+            return net(features)
+        return winograd.convolve(features, net.weight) + net.bias[:, None, None]
 
 
 def _rows(maps: Tensor, feature_size: tuple[int, int], columns: int) -> Tensor:

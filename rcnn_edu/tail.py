@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
@@ -25,26 +24,26 @@ from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d
 class Tail(nn.Sequential):
     """The part of the backbone that sees each crop: `(R, C, n, n)` → `(R, out_channels, m, m)`, or `(R, out_channels)`.
 
-    `tail(crops)` is `tail.finish(tail.project(crops))`. The model calls `project` on the feature map and `finish` on
-    crops of the result, which gives the same numbers.
+    `tail(crops)` is `tail.finish(*tail.project(crops))`. The model calls `project` on the feature map and `finish` on
+    crops of the results, which gives the same numbers.
     """
 
     def __init__(self, layers: list[nn.Module], out_channels: int) -> None:
         super().__init__(*layers)
         self.out_channels = out_channels
 
-    def project(self, features: Tensor) -> Tensor:
-        """What can be computed before crop pooling as well as after it: here nothing."""
-        return features
+    def project(self, features: Tensor) -> tuple[Tensor, ...]:
+        """What can be computed before crop pooling as well as after it, one map or several: here nothing."""
+        return (features,)
 
-    def finish(self, crops: Tensor) -> Tensor:
-        """The rest, on crops of what `project` gave."""
-        described: Tensor = super().forward(crops)
+    def finish(self, *crops: Tensor) -> Tensor:
+        """The rest, on crops of each map that `project` gave."""
+        described: Tensor = super().forward(*crops)
         return described
 
     def forward(self, crops: Tensor) -> Tensor:
         """What describes each crop."""
-        return self.finish(self.project(crops))
+        return self.finish(*self.project(crops))
 
 
 class BottleneckTail(Tail):
@@ -53,16 +52,16 @@ class BottleneckTail(Tail):
     def __init__(self, layer4: nn.Sequential, out_channels: int) -> None:
         super().__init__([layer4], out_channels)
 
-    def project(self, features: Tensor) -> Tensor:
-        """`(B, C, H, W)` → `(B, width + out_channels, H, W)`: conv1 and the shortcut side by side, without shift."""
-        return F.conv2d(features, torch.cat([conv.folded_weight() for conv in self._opening()]))
+    def project(self, features: Tensor) -> tuple[Tensor, ...]:
+        """`(B, C, H, W)` → conv1's `(B, width, H, W)` and the shortcut's `(B, out_channels, H, W)`, without shift."""
+        return tuple(F.conv2d(features, conv.folded_weight()) for conv in self._opening())
 
-    def finish(self, crops: Tensor) -> Tensor:
-        """`(R, width + out_channels, n, n)` → `(R, out_channels, n, n)`."""
+    def finish(self, *crops: Tensor) -> Tensor:
+        """`(R, width, n, n)` and `(R, out_channels, n, n)` → `(R, out_channels, n, n)`."""
         layer4 = cast(nn.Sequential, self[0])
         first = cast(Bottleneck, layer4[0])
         conv1, shortcut_conv = self._opening()
-        hidden, shortcut = crops.split([conv1.out_channels, shortcut_conv.out_channels], dim=1)
+        hidden, shortcut = crops
         hidden = F.relu(hidden + conv1.shift.to(hidden.dtype)[:, None, None], inplace=True)
         # conv3 adds a shift of its own to the same sum, so the shortcut's comes along without another pass.
         conv3 = cast(FrozenBatchNormConv2d, first.conv3)

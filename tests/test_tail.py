@@ -56,8 +56,8 @@ def test_a_resnet_50_convolves_the_map_once_instead_of_every_crop() -> None:
     assert isinstance(tail, BottleneckTail)
     seen: list[torch.Size] = []
     tail.get_submodule("0.0.conv1").register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape))
-    projected = tail.project(torch.randn(1, 1024, 7, 9))
-    assert projected.shape == (1, 512 + 2048, 7, 9)
+    maps = tail.project(torch.randn(1, 1024, 7, 9))
+    assert [one.shape for one in maps] == [(1, 512, 7, 9), (1, 2048, 7, 9)]
     model.classify(torch.randn(1, 1024, 7, 9), [ROIS])
     assert seen == []  # conv1 itself never runs on crops
 

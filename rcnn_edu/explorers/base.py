@@ -32,7 +32,7 @@ PICTURE_LIMIT = 150_000
 """Bytes of a picture: it is stored in the notebook."""
 
 PRINTED_WIDTH = 88
-"""Characters in a line of output that JupyterLab shows in a window of 1280 pixels; it breaks longer ones in mid-word."""
+"""Characters of output that fit in a line of JupyterLab at 1280 pixels; it breaks longer lines in mid-word."""
 
 _QUALITIES = (88, 80, 70, 55, 40)
 _CAPTION = "font: 14px/1.5 sans-serif; white-space: pre-wrap; margin: 4px 0; padding-left: 10px; border-left: 4px solid"
