@@ -8,6 +8,7 @@ scores vary over the image, and suppression has as much to keep as the proposal 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -17,6 +18,7 @@ import torchvision.models
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rcnn_edu import winograd
 from rcnn_edu.config import Config
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.preprocessing import preprocess
@@ -99,8 +101,9 @@ def calibrated_weights(config: Config, batch: Batch, seed: int) -> dict[str, Ten
 def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) -> Work:
     """What `model`, ours or the peer, does in `run()`, which may return the detections.
 
-    plain: let ours compute the tail on every crop, as written in the article and done by the peer; by itself it runs
-    the opening 1×1 convolutions before crop pooling (rcnn_edu/tail.py), which gives the same numbers with less work.
+    plain: let ours compute the tail on every crop and every product of a convolution, as written in the article and
+    done by the peer; by itself it runs the opening 1×1 convolutions before crop pooling (rcnn_edu/tail.py) and, on a
+    CPU, mixes before it multiplies (rcnn_edu/winograd.py), which gives the same numbers with less work.
     """
     proposals: list[int] = []
     crops: list[int] = []
@@ -124,7 +127,8 @@ def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) 
             proposals.append(len(proposed.boxes))
             return proposed
 
-        with mock.patch.multiple(model, propose=counted, classify=classified), counter:
+        pays = mock.patch.object(winograd, "pays", return_value=False) if plain else nullcontext()
+        with mock.patch.multiple(model, propose=counted, classify=classified), pays, counter:
             result = run()
     else:
         hooks = [

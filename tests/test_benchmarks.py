@@ -85,7 +85,7 @@ def test_both_models_do_the_same_amount_of_work(models: dict[Any, Any], mode: st
     work = {}
     for side in SIDES:
         runner = Runner(models[side], torch.device("cpu"), bfloat16=False)
-        work[side] = measure_work(runner.model, partial(runner.run, mode, batch))
+        work[side] = measure_work(runner.model, partial(runner.run, mode, batch), plain=True)
         assert shortfall(work[side], CONFIG, training=mode == TRAINING) == ""
     assert work["ours"][1:] == work["torchvision"][1:]
     assert work["ours"].rois == (16 if mode == TRAINING else 40)
