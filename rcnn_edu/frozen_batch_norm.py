@@ -7,6 +7,9 @@ saves a pass over the feature map in each direction. The gradient of w is the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +24,8 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     scale: Tensor
     shift: Tensor
+    kept: _Kept | None = None
+    """Set inside `weights_made_once`."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__(
@@ -40,18 +45,46 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     def folded_weight(self) -> Tensor:
         """The weight with the scale multiplied in, in the layout of `weight`."""
-        return self.weight * self.scale[:, None, None, None]
+        return self.weight * self.scale[:, None, None, None] if self.kept is None else self.kept.weight
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised; shift: another one than its own."""
         weight, shift = self.folded_weight(), self.shift if shift is None else shift
         if winograd.pays(self, x):
-            return winograd.convolve(x, weight) + shift[:, None, None]
+            kept = self.kept
+            result = winograd.convolve(x, weight) if kept is None else winograd.convolve_mixed(x, kept.mixed_taps())
+            return result + shift[:, None, None]
         if self.groups > 1 and x.device.type == "cpu":
             # The CPU's bfloat16 gradient of a depthwise convolution with a stride is 40 times slower than float32's.
             with torch.autocast("cpu", enabled=False):
                 return self._conv_forward(x.to(weight.dtype), weight, shift)
         return self._conv_forward(x, weight, shift)
+
+
+class _Kept:
+    """What is made of a weight before it is used, made once."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self._mixed: list[Tensor] = []
+
+    def mixed_taps(self) -> list[Tensor]:
+        if not self._mixed:
+            self._mixed = list(winograd.mixed_taps(self.weight))
+        return self._mixed
+
+
+@contextmanager
+def weights_made_once(module: nn.Module) -> Iterator[None]:
+    """For several calls without gradients: the convolutions of `module` fold and mix their weights only once."""
+    convolutions = [one for one in module.modules() if isinstance(one, FrozenBatchNormConv2d)]
+    try:
+        for one in convolutions:
+            one.kept = _Kept(one.folded_weight())
+        yield
+    finally:
+        for one in convolutions:
+            one.kept = None
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -34,6 +34,7 @@ from rcnn_edu.classifier import (
 )
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_pool
+from rcnn_edu.frozen_batch_norm import weights_made_once
 from rcnn_edu.image_batch import ImageBatch, Size, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
@@ -43,8 +44,8 @@ from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
 
-ROIS_AT_ONCE = 75
-"""RoIs that the classifier sees at most at a time in inference on a CPU. What layer4 makes of so many, 75 · 49 · 2048
+ROIS_AT_ONCE = 60
+"""RoIs that the classifier sees at most at a time in inference on a CPU. What layer4 makes of so many, 60 · 49 · 2048
 numbers, stays below 32 MiB; for larger blocks glibc asks the system for fresh pages each time."""
 
 
@@ -223,11 +224,12 @@ class FasterRCNN(nn.Module):
         if torch.is_grad_enabled() or features.is_cuda:
             return self._classify(maps, rois)
         # Nothing is kept for a gradient, so on a CPU a few RoIs at a time make do with little memory.
-        outputs = [
-            self._classify([one[image : image + 1] for one in maps], [some])
-            for image, boxes in enumerate(rois)
-            for some in boxes.tensor_split(max(-(-len(boxes) // ROIS_AT_ONCE), 1))
-        ]
+        with weights_made_once(self.classifier.tail):
+            outputs = [
+                self._classify([one[image : image + 1] for one in maps], [some])
+                for image, boxes in enumerate(rois)
+                for some in boxes.tensor_split(max(-(-len(boxes) // ROIS_AT_ONCE), 1))
+            ]
         return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
     def _classify(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> ClassifierOutput:

@@ -16,7 +16,7 @@ itself; on a CPU oneDNN does not. Mixing is a matter of memory, so a few of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -28,7 +28,7 @@ AT_ONCE = 12
 """Of the 36 mixtures."""
 LARGEST_CROP = 64
 """Places of a map that is a crop, for which cutting and mixing is one small matrix."""
-FEWEST_CHANNELS, FEWEST_TILES = 256, 128
+FEWEST_CHANNELS, FEWEST_TILES = 128, 128
 """With less, mixing costs more than the multiplications that it saves."""
 
 # Lavin & Gray's F(4×4, 3×3): interpolation at 0, 1, −1, 2, −2 and infinity. A row is a mixture.
@@ -69,33 +69,42 @@ def convolve(x: Tensor, weight: Tensor) -> Tensor:
     return cast(Tensor, _Convolution.apply(x, weight))
 
 
+def mixed_taps(weight: Tensor) -> Iterator[Tensor]:
+    """Mixtures of the taps of every pair of channels: `(D, C, 3, 3)` → `(AT_ONCE, C, D)` at a time."""
+    outputs, channels = weight.shape[:2]
+    taps = weight.permute(0, 2, 3, 1).contiguous().view(outputs, TAPS**2, channels)
+    for mix in _mixtures(weight.dtype):
+        yield torch.bmm(mix.of_taps.expand(outputs, -1, -1), taps).permute(1, 2, 0)
+
+
+def convolve_mixed(x: Tensor, mixed: Iterable[Tensor]) -> Tensor:
+    """As `convolve`, without gradients; mixed: what `mixed_taps` makes of the weight."""
+    parts: list[Tensor] = []
+    for mix, seen, taps in zip(_mixtures(x.dtype), _mixed_inputs(x), mixed, strict=True):
+        outputs = taps.shape[2]
+        answered = torch.bmm(seen, taps).flatten(1)
+        del seen, taps  # the next ones are made before this loop forgets these
+        parts = [parts[0].addmm_(mix.of_answers, answered) if parts else mix.of_answers @ answered]
+    return _joined(parts[0], (len(x), outputs, *x.shape[2:]))
+
+
 class _Convolution(torch.autograd.Function):
     """Keeps its inputs, not their mixtures, which take three times the memory and little time to make again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolve(x, weight)
+        return convolve_mixed(x, mixed_taps(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         # What a convolution sends back is a convolution: with the taps in reverse, from outputs to inputs.
-        of_x = _convolve(gradient, weight.transpose(0, 1).flip(2, 3)) if ctx.needs_input_grad[0] else None
+        backwards = weight.transpose(0, 1).flip(2, 3)
+        of_x = convolve_mixed(gradient, mixed_taps(backwards)) if ctx.needs_input_grad[0] else None
         of_weight = _weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None
         return of_x, of_weight
-
-
-def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    outputs, channels = weight.shape[:2]
-    taps = weight.permute(0, 2, 3, 1).contiguous().view(outputs, TAPS**2, channels)
-    parts: list[Tensor] = []
-    for mix, seen in zip(_mixtures(x.dtype), _mixed_inputs(x), strict=True):
-        mixed_taps = torch.bmm(mix.of_taps.expand(outputs, -1, -1), taps)
-        answered = torch.bmm(seen, mixed_taps.permute(1, 2, 0)).flatten(1)
-        parts = [parts[0].addmm_(mix.of_answers, answered) if parts else mix.of_answers @ answered]
-    return _joined(parts[0], (len(x), outputs, *x.shape[2:]))
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
@@ -105,6 +114,7 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     for mix, seen in zip(_mixtures(x.dtype), _mixed_inputs(x), strict=True):
         of_answers = (mix.of_answers.t() @ wanted).view(len(seen), -1, outputs)
         of_mixed = torch.bmm(of_answers.transpose(1, 2), seen)
+        del seen, of_answers
         of_taps.addmm_(mix.of_taps.t(), of_mixed.flatten(1))
     # In the weight's own layout, channels last, so that nothing has to be turned round when it is added up.
     return (
@@ -126,8 +136,7 @@ def _mixed_inputs(x: Tensor) -> Iterator[Tensor]:
     for mix in _mixtures(x.dtype):
         mixed = (mix.of_inputs @ each_place).view(len(mix.of_taps), -1, height * width)
         matrix = mixed.transpose(0, 1).flatten(0, 1)  # tile by tile
-        seen = torch.bmm(matrix.expand(batch, -1, -1), places)
-        yield seen.view(-1, len(mixed), channels).transpose(0, 1)
+        yield torch.bmm(matrix.expand(batch, -1, -1), places).view(-1, len(mixed), channels).transpose(0, 1)
 
 
 def _cut(x: Tensor, size: int, start: int) -> Tensor:

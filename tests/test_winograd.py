@@ -136,9 +136,13 @@ def test_a_resnet_50_uses_it_for_every_crop_and_for_the_rpn() -> None:
     model = FasterRCNN(Config(pretrained=False)).eval()
     features = torch.randn(1, 1024, 38, 50)
     rois = torch.tensor([[0.0, 0, 320, 320]]).repeat(100, 1)
-    with mock.patch.object(winograd, "convolve", wraps=winograd.convolve) as convolve:
+    with (
+        mock.patch.object(winograd, "convolve_mixed", wraps=winograd.convolve_mixed) as convolve,
+        mock.patch.object(winograd, "mixed_taps", wraps=winograd.mixed_taps) as mixed_taps,
+    ):
         model.classify(features, [rois])
         model.rpn(features)
-    shapes = [call.args[0].shape for call in convolve.call_args_list]
-    # 100 RoIs are more than the classifier sees at a time: two halves.
-    assert shapes == [(50, 512, 7, 7)] * 6 + [(1, 1024, 38, 50)]
+    # 100 RoIs are more than the classifier sees at a time: two halves, for which the taps are mixed once.
+    assert [call.args[0].shape for call in convolve.call_args_list] == [(50, 512, 7, 7)] * 6 + [(1, 1024, 38, 50)]
+    assert mixed_taps.call_count == 3 + 1
+    assert all(one.kept is None for one in model.modules() if isinstance(one, FrozenBatchNormConv2d))
