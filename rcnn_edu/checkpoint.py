@@ -21,7 +21,7 @@ from rcnn_edu.errors import UserError
 from rcnn_edu.model import FasterRCNN
 
 FORMAT = 1
-SHIPPED = {"shapes": "tiny-shapes.pt", "voc-demo": "voc-demo.pt"}
+SHIPPED = {"shapes": "tiny-shapes.pt", "voc-demo": "voc-demo.pt", "voc-crop": "voc-crop.pt"}
 """Names that `load` knows, and their files in the package."""
 
 
@@ -98,7 +98,8 @@ def load_weights(model: FasterRCNN, content: dict[str, Any], path: Path) -> None
 def load(name_or_path: str | Path, device: str | torch.device = "cpu") -> FasterRCNN:
     """A trained model in evaluation mode, with `.classes`.
 
-    name_or_path: "shapes" or "voc-demo" (shipped), or a checkpoint file. Raises `UserError` if there is none.
+    name_or_path: "shapes", "voc-demo" or "voc-crop", which ship with the package, or a checkpoint file. Raises
+    `UserError` if there is none.
     """
     path = checkpoint_path(name_or_path)
     content = read_checkpoint(path)

@@ -14,6 +14,7 @@ from rcnn_edu.config import (
     AnchorConfig,
     AnchorTargetConfig,
     Config,
+    CropPoolingConfig,
     DetectionConfig,
     PreprocessingConfig,
     ProposalConfig,
@@ -101,7 +102,10 @@ def mobile(data: str = "voc2007") -> TrainConfig:
         anchors=AnchorConfig(scales=(2.0, 4.0, 8.0, 16.0)),
         proposals=ProposalConfig(2000, 500),
         test_proposals=ProposalConfig(1000, 200),
+        anchor_target=AnchorTargetConfig(allowed_border=None),
         proposal_target=ProposalTargetConfig(batch_size=64, bg_threshold_lo=0.0),
+        crop_pooling=CropPoolingConfig(mode="align"),
+        classifier_sigma=3.0,
     )
     return TrainConfig(
         data=DataConfig(data=data),

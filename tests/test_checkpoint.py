@@ -60,8 +60,11 @@ def test_paths_are_kept_by_name_alone(tmp_path: Path) -> None:
     load(tmp_path / "m.pt")
 
 
-def test_the_shipped_detector_of_photos_knows_which_it_was_trained_on() -> None:
-    trained_on = rcnn_edu.load("voc-demo").trained_on
+@pytest.mark.parametrize(("name", "mode"), [("voc-demo", "align"), ("voc-crop", "crop")])
+def test_the_shipped_detectors_of_photos_know_how_and_on_what_they_were_trained(name: str, mode: str) -> None:
+    model = rcnn_edu.load(name)
+    assert model.config.crop_pooling.mode == mode
+    trained_on = model.trained_on
     everything = [f"{number:06}" for number in range(1, 9964)]  # VOC 2007
     assert seen_in_training(trained_on, everything) == len(trained_on["images"]) == 3152
 

@@ -111,10 +111,17 @@ def test_every_recipe_keeps_its_numbers_in_the_one_tree() -> None:
 def test_the_options_in_the_documentation_are_there() -> None:
     """And every ingredient of the ablation changes something."""
     text = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
-    table = text.split("## Ablation")[1].split("## Beside")[0]
-    commands = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][1:]
-    assert len(commands) >= 10
-    for command in commands:
-        found = re.search(r"`(--[^`]+)`", command)
-        assert found, command
-        assert parse_training(["--recipe", "mobile", *found[1].split()]) != RECIPES["mobile"](), command
+    ladder, looks = text.split("## Ablation")[1].split("## Beside")[0].split("**First looks**")
+
+    def commands(table: str) -> list[list[str]]:
+        cells = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
+        return [found[1].split() for found in (re.search(r"`(--[^`]+)`", cell) for cell in cells) if found]
+
+    article, without_align = commands(ladder)
+    mobile = ["--recipe", "mobile"]
+    assert parse_training([*mobile, *article]) != parse_training([*mobile, *without_align]) != RECIPES["mobile"]()
+    settings = [command for command in commands(looks) if command[0] != "--recipe"]  # that is the table's heading
+    assert len(settings) >= 9
+    for command in settings:
+        changed = parse_training([*mobile, *article, *command])
+        assert changed != parse_training([*mobile, *article]), command

@@ -253,7 +253,7 @@ def _orders(anchors: Tensor, config: AnchorConfig, feature_size: tuple[int, int]
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo and the other samples."""
     photo = running_photo()
-    model = load("voc-demo")
+    model = load("voc-crop")
     names = ("motorcycle", "astronaut", "cat", "hopper")
     small = [running_photo(name, config=model.config.preprocessing) for name in names]
     return {

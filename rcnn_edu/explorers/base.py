@@ -31,7 +31,7 @@ from rcnn_edu.draw import KEPT
 PICTURE_LIMIT = 150_000
 """Bytes of a picture: it is stored in the notebook."""
 
-PRINTED_WIDTH = 88
+PRINTED_WIDTH = 96
 """Characters of output that fit in a line of JupyterLab at 1280 pixels; it breaks longer lines in mid-word."""
 
 _QUALITIES = (88, 80, 70, 55, 40)

@@ -236,7 +236,7 @@ def _dashed(axes: Axes, boxes: Tensor, color: str) -> None:
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo."""
-    model = load("voc-demo")
+    model = load("voc-crop")
     photo = running_photo(config=model.config.preprocessing)
     model.generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

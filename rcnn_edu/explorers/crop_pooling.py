@@ -28,7 +28,7 @@ from rcnn_edu.preprocessing import resize
 from rcnn_edu.trace import Trace
 
 CHANNEL = 89
-"""Of the 96 channels of voc-demo's feature map, one in which the motorbike's wheels show."""
+"""Of the 96 channels of voc-crop's feature map, one in which the motorbike's wheels show."""
 
 
 def crop_steps_picture(photo: RunningPhoto, trace: Trace) -> Explorer:
@@ -237,7 +237,7 @@ def classification_losses(
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo."""
-    photo, model = running_photo(), load("voc-demo")
+    photo, model = running_photo(), load("voc-crop")
     with torch.no_grad():
         trace = model.trace(photo.original)
     return {

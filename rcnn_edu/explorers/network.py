@@ -141,7 +141,7 @@ def _two_terms(loss: RPNLoss | ClassifierLoss) -> str:
 
 def panels() -> dict[str, Explorer]:
     """Both, on the running photo."""
-    model = load("voc-demo")
+    model = load("voc-crop")
     model.generator = torch.Generator().manual_seed(0)
     photo = running_photo(config=model.config.preprocessing)
     with torch.no_grad():

@@ -196,7 +196,7 @@ def across_classes_panel(photo: RunningPhoto) -> Explorer:
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo; the trap's needs one whose objects overlap."""
-    model = load("voc-demo")
+    model = load("voc-crop")
     photo = running_photo(config=model.config.preprocessing)
     with torch.no_grad():
         trace = model.trace(photo.original)

@@ -261,5 +261,5 @@ def panels() -> dict[str, Explorer]:
         "annotation_picture": annotation_picture(others[0]),
         "pipeline_picture": pipeline_picture(photo),
         "preprocessing_panel": preprocessing_panel(photo),
-        "wrong_pixels_picture": wrong_pixels_picture(load("voc-demo"), [photo, *others]),
+        "wrong_pixels_picture": wrong_pixels_picture(load("voc-crop"), [photo, *others]),
     }

@@ -229,7 +229,7 @@ def _arrows(counts: Sequence[int]) -> str:
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo."""
-    model = load("voc-demo")
+    model = load("voc-crop")
     photo = running_photo(config=model.config.preprocessing)
     with torch.no_grad():
         trace = model.trace(photo.original)

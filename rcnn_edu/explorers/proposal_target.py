@@ -226,7 +226,7 @@ def _digits(values: Tensor) -> str:
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo."""
-    model = rcnn_edu.load("voc-demo")
+    model = rcnn_edu.load("voc-crop")
     photo = running_photo(config=model.config.preprocessing)
     objects = known_objects(photo, model.classes)
     proposals = training_proposals(photo, model)

@@ -234,7 +234,7 @@ def _first_steps(
 
 def panels() -> dict[str, Explorer]:
     """Every panel of this lesson, on the running photo."""
-    model = rcnn_edu.load("voc-demo")
+    model = rcnn_edu.load("voc-crop")
     photo = running_photo(config=model.config.preprocessing)
     with torch.no_grad():
         trace = model.trace(photo.original)
