@@ -51,8 +51,8 @@ class Options:
     """Of each image, in pixels. Both models resize the shorter side to 600, unless the longer would pass 1000."""
     width: int = 800
     """Of each image, in pixels."""
-    amp: Literal["off", "bf16"] = "off"
-    """bf16: both models under autocast to bfloat16."""
+    amp: Literal["off", "bf16", "ours"] = "off"
+    """bf16: both models under autocast to bfloat16; ours: only ours, against torchvision's in float32."""
     channels_last_peer: bool = False
     """Give torchvision's weights the channels-last layout that ours always have (off: as it comes, and is used)."""
     sampling_ratio: int = 2
@@ -100,7 +100,7 @@ def compare(options: Options, config: Config) -> list[Result]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         models = build_both(options, config, folder)
-        runners = {side: Runner(model, device, options.amp == "bf16") for side, model in models.items()}
+        runners = {side: Runner(model, device, bfloat16(options, side)) for side, model in models.items()}
         work = {mode: check_work(runners, mode, batches, config) for mode in (TRAINING, INFERENCE)}
         return [
             Result(
@@ -111,6 +111,11 @@ def compare(options: Options, config: Config) -> list[Result]:
             )
             for mode in (TRAINING, INFERENCE)
         ]
+
+
+def bfloat16(options: Options, side: Side) -> bool:
+    """Whether a side's model runs under autocast."""
+    return options.amp == "bf16" or (options.amp == "ours" and side == "ours")
 
 
 def build_both(options: Options, config: Config, folder: Path) -> dict[Side, nn.Module]:
@@ -162,7 +167,7 @@ def peak_memory(side: Side, mode: str, options: Options, config: Config, folder:
     else:
         model = build_peer(plain, options.sampling_ratio, options.channels_last_peer)
     model.load_state_dict(torch.load(folder / f"{side}.pt", weights_only=True))
-    runner, batch = Runner(model, device, options.amp == "bf16"), _batch(options, config, 0).to(device)
+    runner, batch = Runner(model, device, bfloat16(options, side)), _batch(options, config, 0).to(device)
     for _ in range(2):  # the first training step makes the optimizer's momentum
         runner.run(mode, batch)
     return (largest_so_far(device) - before) / 2**20

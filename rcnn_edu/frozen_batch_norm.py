@@ -49,11 +49,12 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised; shift: another one than its own."""
-        weight, shift = self.folded_weight(), self.shift if shift is None else shift
+        shift = self.shift if shift is None else shift
         if winograd.pays(self, x):
-            kept = self.kept
-            result = winograd.convolve(x, weight) if kept is None else winograd.convolve_mixed(x, kept.mixed_taps())
-            return result + shift[:, None, None]
+            if self.kept is None:
+                return winograd.convolve(x, self.weight, self.scale) + shift[:, None, None]
+            return winograd.convolve_mixed(x, self.kept.mixed_taps()) + shift[:, None, None]
+        weight = self.folded_weight()
         if self.groups > 1 and x.device.type == "cpu":
             # The CPU's bfloat16 gradient of a depthwise convolution with a stride is 40 times slower than float32's.
             with torch.autocast("cpu", enabled=False):

@@ -64,9 +64,12 @@ def pays(conv: nn.Conv2d, x: Tensor) -> bool:
     return plain and here and large and len(x) * _tiles(x.shape[2]) * _tiles(x.shape[3]) >= FEWEST_TILES
 
 
-def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """As `F.conv2d(x, weight, padding=1)`: `(B, C, H, W)` and `(D, C, 3, 3)` → `(B, D, H, W)`, with both gradients."""
-    return cast(Tensor, _Convolution.apply(x, weight))
+def convolve(x: Tensor, weight: Tensor, scale: Tensor | None = None) -> Tensor:
+    """As `F.conv2d(x, weight, padding=1)`: `(B, C, H, W)` and `(D, C, 3, 3)` → `(B, D, H, W)`, with both gradients.
+
+    scale: `(D,)`, of each output; it gets no gradient.
+    """
+    return cast(Tensor, _Convolution.apply(x, weight, scale))
 
 
 def mixed_taps(weight: Tensor) -> Iterator[Tensor]:
@@ -89,22 +92,29 @@ def convolve_mixed(x: Tensor, mixed: Iterable[Tensor]) -> Tensor:
 
 
 class _Convolution(torch.autograd.Function):
-    """Keeps its inputs, not their mixtures, which take three times the memory and little time to make again."""
+    """Keeps what it is given, not what it makes of it: that takes more memory than time."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return convolve_mixed(x, mixed_taps(weight))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight, scale)
+        return convolve_mixed(x, mixed_taps(_scaled(weight, scale)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
-        # What a convolution sends back is a convolution: with the taps in reverse, from outputs to inputs.
-        backwards = weight.transpose(0, 1).flip(2, 3)
-        of_x = convolve_mixed(gradient, mixed_taps(backwards)) if ctx.needs_input_grad[0] else None
-        of_weight = _weight_gradient(x, gradient) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, scale = ctx.saved_tensors
+        of_x = of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = _scaled(_weight_gradient(x, gradient), scale)
+        if ctx.needs_input_grad[0]:
+            # What a convolution sends back is a convolution: with the taps in reverse, from outputs to inputs.
+            backwards = _scaled(weight, scale).transpose(0, 1).flip(2, 3)
+            of_x = convolve_mixed(gradient, mixed_taps(backwards))
+        return of_x, of_weight, None
+
+
+def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
+    return weight if scale is None else weight * scale[:, None, None, None]
 
 
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
