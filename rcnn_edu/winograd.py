@@ -84,15 +84,13 @@ def convolve_mixed(x: Tensor, mixed: Iterable[Tensor]) -> Tensor:
     """As `convolve`, without gradients; mixed: what `mixed_taps` makes of the weight."""
     parts: list[Tensor] = []
     for mix, seen, taps in zip(_mixtures(x.dtype), _mixed_inputs(x), mixed, strict=True):
-        outputs = taps.shape[2]
-        answered = torch.bmm(seen, taps).flatten(1)
-        del seen, taps  # the next ones are made before this loop forgets these
+        answered, outputs = torch.bmm(seen, taps).flatten(1), taps.shape[2]
         parts = [parts[0].addmm_(mix.of_answers, answered) if parts else mix.of_answers @ answered]
     return _joined(parts[0], (len(x), outputs, *x.shape[2:]))
 
 
 class _Convolution(torch.autograd.Function):
-    """Keeps what it is given, not what it makes of it: that takes more memory than time."""
+    """Keeps what it is given for the gradients, not what it makes of it: that costs more memory than time to redo."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
@@ -124,7 +122,6 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     for mix, seen in zip(_mixtures(x.dtype), _mixed_inputs(x), strict=True):
         of_answers = (mix.of_answers.t() @ wanted).view(len(seen), -1, outputs)
         of_mixed = torch.bmm(of_answers.transpose(1, 2), seen)
-        del seen, of_answers
         of_taps.addmm_(mix.of_taps.t(), of_mixed.flatten(1))
     # In the weight's own layout, channels last, so that nothing has to be turned round when it is added up.
     return (
