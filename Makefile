@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= notebooks,test
+# More options for JupyterLab: make lab LAB="--allow-root --no-browser" in a container.
+LAB ?=
 RUN := runs/demo
 BIN := $(VENV)/bin
 
@@ -46,7 +48,7 @@ test: $(VENV)/.installed
 lab: $(VENV)/.installed
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@cp notebooks/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/README.md
+	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB) notebooks/README.md
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/execute.py
