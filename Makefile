@@ -48,7 +48,7 @@ test: $(VENV)/.installed
 lab: $(VENV)/.installed
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@cp notebooks/jupyterlab.json $(VENV)/share/jupyter/lab/settings/overrides.json
-	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB) notebooks/README.md
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/README.md $(LAB)
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python notebooks/execute.py
