@@ -82,8 +82,10 @@ class Runner:
         if mode == INFERENCE:
             with torch.no_grad(), autocast:
                 return self.model(batch.images)
+        # As our training loop does: each image draws its own random numbers.
+        seeds = {"seeds": range(len(batch.images))} if isinstance(self.model, FasterRCNN) else {}
         with autocast:
-            losses = self.model(batch.images, batch.targets)
+            losses = self.model(batch.images, batch.targets, **seeds)
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.stack(list(losses.values())).sum()
         loss.backward()

@@ -59,8 +59,7 @@ def crop_pool(
     if not differentiable_rois:
         rois = [boxes.detach() for boxes in rois]
     points = [sampling_points(boxes.float(), stride, output_size) for boxes in rois]
-    pool = _pool_by_gather if features.device.type == "cpu" else _pool_by_grid_sample
-    return pool(features, points)
+    return _pool_by_gather(features, points)
 
 
 def affine_matrices(rois: Tensor, feature_size: tuple[int, int], stride: int = 16) -> Tensor:
@@ -89,9 +88,9 @@ def sampling_points(rois: Tensor, stride: int, output_size: int) -> tuple[Tensor
 
 
 def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag, the CPU's fastest form."""
+    """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag."""
     channels, height, width = features.shape[1:]
-    table = features.permute(0, 2, 3, 1).reshape(-1, channels).float()
+    table = features.permute(0, 2, 3, 1).reshape(-1, channels)
     size = points[0][0].shape[1]
     cells, weights = [], []
     for image, (x, y) in enumerate(points):
@@ -101,12 +100,16 @@ def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -
         cell = (rows * width)[:, :, None, :, None] + columns[:, None, :, None, :]
         cells.append(cell.reshape(-1, 4) + image * height * width)
         weights.append((row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]).reshape(-1, 4))
-    crops = _weighted_sums(table, torch.cat(cells), torch.cat(weights), features.dtype)
+    crops = _weighted_sums(table, torch.cat(cells), torch.cat(weights))
     return crops.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
 
 
-def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(S, C)` in `dtype`: each row the weighted sum of four rows of `table`, named and weighted by `(S, 4)`."""
+def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
+    """`(S, C)`: each row the weighted sum of four rows of `table`, named and weighted by `(S, 4)`."""
+    dtype = table.dtype
+    if table.device.type != "cpu":  # a GPU sums in float32 by itself, whatever it reads and writes
+        return F.embedding_bag(cells, table, per_sample_weights=weights.to(dtype), mode="sum")
+    table = table.float()
     if dtype == torch.float32 or torch.is_grad_enabled():
         return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum").to(dtype)
     # Summed in float32 and stored in less: a few rows at a time, so that the float32 sums never leave the cache.
@@ -123,31 +126,3 @@ def _neighbours(position: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     weights = torch.stack([first + 1 - position, position - first], dim=-1)
     on_map = (neighbours >= 0) & (neighbours <= cells - 1)
     return neighbours.long().clamp(0, cells - 1), torch.where(on_map, weights, 0.0)
-
-
-def _pool_by_grid_sample(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """All RoIs of an image as one tall grid for grid_sample: the form for a GPU.
-
-    The kernel runs one thread per sample and loops over channels, so the channels are split into groups that run
-    side by side.
-    """
-    if min(features.shape[2:]) < 2:
-        # grid_sample puts every point of a one-cell map on that cell; a second cell, of zeros, tells them apart.
-        features = F.pad(features, (0, max(0, 2 - features.shape[3]), 0, max(0, 2 - features.shape[2])))
-    channels, height, width = features.shape[1:]
-    size = points[0][0].shape[1]
-    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
-    crops = []
-    for image, (x, y) in enumerate(points):
-        across, down = _normalized(x, width)[:, None, :], _normalized(y, height)[:, :, None]
-        grid = torch.stack(torch.broadcast_tensors(across, down), dim=-1)
-        tall = grid.reshape(1, -1, size, 2).expand(groups, -1, -1, -1)
-        grouped = features[image].float().unflatten(0, (groups, -1))
-        sampled = F.grid_sample(grouped, tall, mode="bilinear", padding_mode="zeros", align_corners=True)
-        crops.append(sampled.flatten(0, 1).unflatten(1, (-1, size)).transpose(0, 1))
-    return torch.cat(crops).to(features.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def _normalized(position: Tensor, cells: int) -> Tensor:
-    """Cells 0…cells−1 to grid_sample's −1…1; at least two cells."""
-    return position * (2 / (cells - 1)) - 1

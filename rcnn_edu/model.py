@@ -39,7 +39,7 @@ from rcnn_edu.image_batch import ImageBatch, Size, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
-from rcnn_edu.rpn_loss import rpn_loss
+from rcnn_edu.rpn_loss import RPNLoss, rpn_loss
 from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
@@ -121,16 +121,28 @@ class FasterRCNN(nn.Module):
         batch = self.prepare(images, target_size)
         features, rpn_output = self.look(batch)
 
-        rpn_losses, sampled = [], []
-        for image, target in enumerate(targets):
-            gt_boxes = batch.to_resized(target["boxes"], image)
-            class_scores, coefficients, anchors = self.at_anchors(rpn_output, batch, image)
-            size = batch.sizes[image]
-            generator = torch.Generator(features.device).manual_seed(seeds[image]) if seeds else None
-            wanted = self.label(anchors, gt_boxes, size, generator)
-            rpn_losses.append(rpn_loss(class_scores, coefficients, wanted, self.config.rpn_sigma))
-            proposals = self.propose(class_scores, coefficients, anchors, size, self.config.proposals)
-            sampled.append(self.sample(proposals, gt_boxes, target["labels"], generator))
+        at_anchors = [self.at_anchors(rpn_output, batch, image) for image in range(len(targets))]
+        gt_boxes = [batch.to_resized(target["boxes"], image) for image, target in enumerate(targets)]
+        generators: list[torch.Generator | None] = [None] * len(targets)
+        if seeds:
+            generators = [torch.Generator(features.device).manual_seed(seed) for seed in seeds]
+
+        def rpn_loss_of(image: int) -> RPNLoss:
+            class_scores, coefficients, anchors = at_anchors[image]
+            wanted = self.label(anchors, gt_boxes[image], batch.sizes[image], generators[image])
+            return rpn_loss(class_scores, coefficients, wanted, self.config.rpn_sigma)
+
+        def rois_of(image: int) -> ProposalTargets:
+            proposals = self.propose(*at_anchors[image], batch.sizes[image], self.config.proposals)
+            return self.sample(proposals, gt_boxes[image], targets[image]["labels"], generators[image])
+
+        images_in_turn = range(len(targets))
+        if seeds:  # Suppression makes Python wait for a GPU: whatever needs no proposals is asked for before it.
+            rpn_losses = [rpn_loss_of(image) for image in images_in_turn]
+            sampled = [rois_of(image) for image in images_in_turn]
+        else:  # One source of random numbers for all images, of which each draws after the one before it.
+            both = [(rpn_loss_of(image), rois_of(image)) for image in images_in_turn]
+            rpn_losses, sampled = [loss for loss, _ in both], [rois for _, rois in both]
 
         output = self.classify(features, [one.rois for one in sampled])
         everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))

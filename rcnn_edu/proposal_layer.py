@@ -55,7 +55,7 @@ def propose(
 
     sides = boxes[:, 2:] - boxes[:, :2]
     usable = finite[best] & (sides > 0).all(dim=1) & (sides >= config.min_size).all(dim=1)
-    boxes, scores = boxes[usable], scores[usable]
+    scores = torch.where(usable, scores, torch.nan)  # suppression leaves them out; to take them out here, a GPU waits
 
     kept = nms(boxes.detach(), scores, config.nms_threshold, max_kept=config.post_nms_top_n)
     return Proposals(boxes[kept], scores[kept], (~finite).sum())
