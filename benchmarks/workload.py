@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rcnn_edu import winograd
+from rcnn_edu.batch_steps import propose_all
 from rcnn_edu.config import Config
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.preprocessing import preprocess
@@ -116,19 +117,20 @@ def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) 
 
     counter = FlopCounterMode(display=False)
     if isinstance(model, FasterRCNN):
-        propose, classify = model.propose, model.classify
+        classify = model.classify
 
         def classified(features: Tensor, rois: Sequence[Tensor]) -> Any:
             crops.append(sum(map(len, rois)))
             return model.classifier(model.crop(features, rois)) if plain else classify(features, rois)
 
-        def counted(*args: Any) -> Any:
-            proposed = propose(*args)
-            proposals.append(len(proposed.boxes))
+        def counted(*args: Any) -> list[Tensor]:
+            proposed = propose_all(*args)
+            proposals.extend(map(len, proposed))
             return proposed
 
         pays = mock.patch.object(winograd, "pays", return_value=False) if plain else nullcontext()
-        with mock.patch.multiple(model, propose=counted, classify=classified), pays, counter:
+        proposing = mock.patch("rcnn_edu.model.propose_all", counted)
+        with mock.patch.object(model, "classify", classified), proposing, pays, counter:
             result = run()
     else:
         hooks = [

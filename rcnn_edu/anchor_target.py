@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rcnn_edu.boxes import box_iou, encode_boxes
 from rcnn_edu.config import AnchorTargetConfig
-from rcnn_edu.sampling import keep_at_random
+from rcnn_edu.sampling import keep_at_random, random_keys
 
 FOREGROUND, BACKGROUND, DONT_CARE = 1, 0, -1
 
@@ -50,12 +50,24 @@ def anchor_targets(
 
     anchors: `(A, 4)`; gt_boxes: `(G, 4)`, G may be 0; image_size: (height, width); all in pixels of the resized image.
     """
-    labels, max_iou, matched_gt = label_anchors(anchors, gt_boxes, image_size, config)
+    inside = inside_image(anchors, image_size, config.allowed_border)
+    keys = random_keys((2, len(anchors)), anchors.device, generator)
+    return sampled_targets(anchors, gt_boxes, inside, keys, config)
+
+
+def sampled_targets(
+    anchors: Tensor, gt_boxes: Tensor, inside: Tensor, keys: Tensor, config: AnchorTargetConfig
+) -> AnchorTargets:
+    """`anchor_targets` as a function of what it draws: keys `(2, A)`, uniform in [0, 1).
+
+    inside: `(A,)` mask of the anchors that may be labelled. Empty boxes among `gt_boxes` change nothing.
+    """
+    labels, max_iou, matched_gt = _labels(anchors, gt_boxes, inside, config)
 
     most_foreground = int(config.fg_fraction * config.batch_size)
-    foreground = keep_at_random(labels == FOREGROUND, most_foreground, most_foreground, generator)
+    foreground = keep_at_random(labels == FOREGROUND, most_foreground, most_foreground, keys[0])
     room = config.batch_size - foreground.sum()
-    background = keep_at_random(labels == BACKGROUND, config.batch_size, room, generator)
+    background = keep_at_random(labels == BACKGROUND, config.batch_size, room, keys[1])
 
     labels = torch.where(foreground, FOREGROUND, torch.where(background, BACKGROUND, DONT_CARE))
     targets = encode_boxes(anchors, gt_boxes[matched_gt]) if len(gt_boxes) else torch.zeros_like(anchors)
@@ -69,7 +81,12 @@ def label_anchors(
     config: AnchorTargetConfig = AnchorTargetConfig(),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The labels before sampling: `(labels, max_iou, matched_gt)`, each `(A,)`, as in `AnchorTargets`."""
-    inside = inside_image(anchors, image_size, config.allowed_border)
+    return _labels(anchors, gt_boxes, inside_image(anchors, image_size, config.allowed_border), config)
+
+
+def _labels(
+    anchors: Tensor, gt_boxes: Tensor, inside: Tensor, config: AnchorTargetConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     if len(gt_boxes) == 0:
         max_iou = anchors.new_zeros(len(anchors))
         matched_gt = torch.full_like(inside, -1, dtype=torch.int64)

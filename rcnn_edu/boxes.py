@@ -41,7 +41,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def _overlap(a1: Tensor, a2: Tensor, b1: Tensor, b2: Tensor) -> Tensor:
     """Length that the intervals from a1 to a2 and from b1 to b2 share."""
-    return torch.minimum(a2, b2).sub_(torch.maximum(a1, b1)).clamp_(min=0)
+    return torch.minimum(a2, b2).sub_(torch.maximum(a1, b1)).relu_()  # clamp_ cannot be vmapped
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -77,10 +77,15 @@ def decode_boxes(references: Tensor, coefficients: Tensor) -> Tensor:
     return torch.cat([new_center - half_size, new_center + half_size], dim=2).flatten(1)
 
 
-def clip_boxes(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Boxes cut at the image's border: `(N, 4·K)` → `(N, 4·K)`; image_size is (height, width) in pixels."""
-    height, width = image_size
+def clip_boxes(boxes: Tensor, image_size: tuple[int, int] | Tensor) -> Tensor:
+    """Boxes cut at the image's border: `(N, 4·K)` → `(N, 4·K)`.
+
+    image_size: (height, width) in pixels, as numbers or, `(2,)`, on the device of the boxes.
+    """
     corners = boxes.unflatten(1, (-1, 2))
+    if isinstance(image_size, Tensor):
+        return torch.minimum(corners.clamp(min=0), image_size.flip(0)).flatten(1)
+    height, width = image_size
     x = corners[..., 0].clamp(0, width)
     y = corners[..., 1].clamp(0, height)
     return torch.stack([x, y], dim=-1).flatten(1)

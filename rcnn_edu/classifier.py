@@ -134,9 +134,10 @@ def detections(
     scores = probabilities[region, label]
 
     own = coefficients.detach().float().unflatten(1, (-1, 4))[region, label]
-    boxes = clip_boxes(decode_boxes(rois[region], own * own.new_tensor(target_std)), image_size)
+    std = torch.tensor(target_std).to(own.device, non_blocking=True)
+    boxes = clip_boxes(decode_boxes(rois[region], own * std), image_size)
     usable = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    boxes, label, scores = boxes[usable], label[usable], scores[usable]
+    scores = torch.where(usable, scores, torch.nan)  # suppression leaves them out
 
     kept = batched_nms(boxes, scores, label, config.nms_threshold, max_kept=config.max_detections)
     return Detections(boxes[kept], label[kept], scores[kept])

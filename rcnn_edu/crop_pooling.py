@@ -58,8 +58,8 @@ def crop_pool(
         raise ValueError(f'mode must be "crop" or "align"; got "{mode}"')
     if not differentiable_rois:
         rois = [boxes.detach() for boxes in rois]
-    points = [sampling_points(boxes.float(), stride, output_size) for boxes in rois]
-    return _pool_by_gather(features, points)
+    x, y = sampling_points(torch.cat(list(rois)).float(), stride, output_size)
+    return _pool_by_gather(features, x, y, [len(boxes) for boxes in rois])
 
 
 def affine_matrices(rois: Tensor, feature_size: tuple[int, int], stride: int = 16) -> Tensor:
@@ -87,27 +87,31 @@ def sampling_points(rois: Tensor, stride: int, output_size: int) -> tuple[Tensor
     return points[:, 0], points[:, 1]
 
 
-def _pool_by_gather(features: Tensor, points: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag."""
+def _pool_by_gather(features: Tensor, x: Tensor, y: Tensor, counts: Sequence[int]) -> Tensor:
+    """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag.
+
+    x, y: `(R, n)`, where the RoIs of all images read; counts: RoIs of each image.
+    """
     channels, height, width = features.shape[1:]
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    size = points[0][0].shape[1]
-    cells, weights = [], []
-    for image, (x, y) in enumerate(points):
-        columns, column_weights = _neighbours(x, width)
-        rows, row_weights = _neighbours(y, height)
-        # (R, n, 1, 2, 1) with (R, 1, n, 1, 2): every row of samples with every column, two neighbours each way
-        cell = (rows * width)[:, :, None, :, None] + columns[:, None, :, None, :]
-        cells.append(cell.reshape(-1, 4) + image * height * width)
-        weights.append((row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]).reshape(-1, 4))
-    crops = _weighted_sums(table, torch.cat(cells), torch.cat(weights))
+    size = x.shape[1]
+    first = torch.tensor([i * height * width for i, count in enumerate(counts) for _ in range(count)])
+    first = first.long().to(x.device, non_blocking=True)  # long: it is empty if there are no RoIs
+    columns, column_weights = _neighbours(x, width)
+    rows, row_weights = _neighbours(y, height)
+    # (R, n, 1, 2, 1) with (R, 1, n, 1, 2): every row of samples with every column, two neighbours each way
+    starts = first[:, None, None] + rows * width
+    cells = starts[:, :, None, :, None] + columns[:, None, :, None, :]
+    weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
+    crops = _weighted_sums(table, cells.reshape(-1, 4), weights.reshape(-1, 4))
     return crops.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
 
 
 def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
     """`(S, C)`: each row the weighted sum of four rows of `table`, named and weighted by `(S, 4)`."""
     dtype = table.dtype
-    if table.device.type != "cpu":  # a GPU sums in float32 by itself, whatever it reads and writes
+    # A GPU sums in float32 by itself, whatever it reads and writes; it only has no gradient for weights of few digits.
+    if table.device.type != "cpu" and not weights.requires_grad:
         return F.embedding_bag(cells, table, per_sample_weights=weights.to(dtype), mode="sum")
     table = table.float()
     if dtype == torch.float32 or torch.is_grad_enabled():

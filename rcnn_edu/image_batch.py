@@ -27,16 +27,19 @@ class ImageBatch(NamedTuple):
 
     def to_resized(self, boxes: Tensor, image: int) -> Tensor:
         """`(N, 4)` boxes in an image's own pixels → in pixels of its resized form."""
-        return boxes.float() * self._factors(image, boxes)
+        return boxes.float() * self.factors()[image]
 
     def to_original(self, boxes: Tensor, image: int) -> Tensor:
         """`(N, 4)` boxes in pixels of the resized image → in the image's own pixels."""
-        return boxes / self._factors(image, boxes)
+        return boxes / self.factors()[image]
 
-    def _factors(self, image: int, like: Tensor) -> Tensor:
-        (height, width), (original_height, original_width) = self.sizes[image], self.original_sizes[image]
-        x, y = width / original_width, height / original_height
-        return torch.tensor([x, y, x, y], dtype=torch.float32).to(like.device, non_blocking=True)
+    def factors(self) -> Tensor:
+        """`(B, 4)` on the device of the pixels: a box in an image's own pixels, times these, is one in the resized."""
+        factors = []
+        for (height, width), (original_height, original_width) in zip(self.sizes, self.original_sizes, strict=True):
+            x, y = width / original_width, height / original_height
+            factors.append([x, y, x, y])
+        return torch.tensor(factors, dtype=torch.float32).to(self.pixels.device, non_blocking=True)
 
 
 def prepare_images(images: Sequence[Tensor], config: PreprocessingConfig) -> ImageBatch:

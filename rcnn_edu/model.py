@@ -24,6 +24,15 @@ from torch import Tensor, nn
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets
 from rcnn_edu.anchors import base_anchors, grid_anchors
 from rcnn_edu.backbone import STRIDE, build_backbone
+from rcnn_edu.batch_steps import (
+    Anchors,
+    all_anchors,
+    all_objects,
+    all_rpn_losses,
+    label_all,
+    propose_all,
+    sample_all,
+)
 from rcnn_edu.classifier import (
     Classifier,
     ClassifierOutput,
@@ -39,7 +48,6 @@ from rcnn_edu.image_batch import ImageBatch, Size, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
-from rcnn_edu.rpn_loss import RPNLoss, rpn_loss
 from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
@@ -120,36 +128,28 @@ class FasterRCNN(nn.Module):
         check_targets(targets, self.config.num_classes)
         batch = self.prepare(images, target_size)
         features, rpn_output = self.look(batch)
+        anchors = self.all_anchors(rpn_output, batch)
+        boxes, labels = zip(*((target["boxes"], target["labels"]) for target in targets), strict=True)
+        objects = all_objects(boxes, labels, batch.factors())
 
-        at_anchors = [self.at_anchors(rpn_output, batch, image) for image in range(len(targets))]
-        gt_boxes = [batch.to_resized(target["boxes"], image) for image, target in enumerate(targets)]
-        generators: list[torch.Generator | None] = [None] * len(targets)
+        # All at once if each image draws for itself. If all draw from one source, each takes what it would alone.
+        groups, generators = [slice(i, i + 1) for i in range(len(images))], [self.generator] * len(images)
         if seeds:
-            generators = [torch.Generator(features.device).manual_seed(seed) for seed in seeds]
-
-        def rpn_loss_of(image: int) -> RPNLoss:
-            class_scores, coefficients, anchors = at_anchors[image]
-            wanted = self.label(anchors, gt_boxes[image], batch.sizes[image], generators[image])
-            return rpn_loss(class_scores, coefficients, wanted, self.config.rpn_sigma)
-
-        def rois_of(image: int) -> ProposalTargets:
-            proposals = self.propose(*at_anchors[image], batch.sizes[image], self.config.proposals)
-            return self.sample(proposals, gt_boxes[image], targets[image]["labels"], generators[image])
-
-        images_in_turn = range(len(targets))
-        if seeds:  # Suppression makes Python wait for a GPU: whatever needs no proposals is asked for before it.
-            rpn_losses = [rpn_loss_of(image) for image in images_in_turn]
-            sampled = [rois_of(image) for image in images_in_turn]
-        else:  # One source of random numbers for all images, of which each draws after the one before it.
-            both = [(rpn_loss_of(image), rois_of(image)) for image in images_in_turn]
-            rpn_losses, sampled = [loss for loss, _ in both], [rois for _, rois in both]
+            groups, generators = [slice(None)], [torch.Generator(features.device).manual_seed(seed) for seed in seeds]
+        rpn_losses, sampled = [], []
+        for group in groups:
+            of_group = anchors.of(group), objects.of(group)
+            wanted = label_all(*of_group, self.config.anchor_target, generators[group])
+            rpn_losses.append(all_rpn_losses(of_group[0], wanted, self.config.rpn_sigma))
+            proposals = propose_all(of_group[0], self.config.proposals, self.config.crop_pooling.differentiable_rois)
+            sampled += sample_all(proposals, of_group[1], self.config.proposal_target, generators[group])
 
         output = self.classify(features, [one.rois for one in sampled])
         everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
         loss = classifier_loss(output.class_scores, output.coefficients, everything, self.config.classifier_sigma)
         return {
-            "rpn_classification": torch.stack([one.classification for one in rpn_losses]).mean(),
-            "rpn_regression": torch.stack([one.regression for one in rpn_losses]).mean(),
+            "rpn_classification": torch.cat([one.classification for one in rpn_losses]).mean(),
+            "rpn_regression": torch.cat([one.regression for one in rpn_losses]).mean(),
             "classification": loss.classification,
             "regression": loss.regression,
         }
@@ -158,12 +158,7 @@ class FasterRCNN(nn.Module):
         """Per image its final boxes, labels and scores, best first; see `forward`."""
         batch = self.prepare(images)
         features, rpn_output = self.look(batch)
-        rois = []
-        for image in range(len(images)):
-            proposals = self.propose(
-                *self.at_anchors(rpn_output, batch, image), batch.sizes[image], self.config.test_proposals
-            )
-            rois.append(proposals.boxes)
+        rois = propose_all(self.all_anchors(rpn_output, batch), self.config.test_proposals)
         output = self.classify(features, rois)
         results, counts = [], [len(boxes) for boxes in rois]
         outputs = map(ClassifierOutput, output.class_scores.split(counts), output.coefficients.split(counts))
@@ -199,6 +194,11 @@ class FasterRCNN(nn.Module):
         """One image's class scores `(A, 2)`, coefficients `(A, 4)` and anchors `(A, 4)`."""
         cells = feature_size(batch.sizes[image])
         return *output.of_image(image, cells), grid_anchors(cells, self.config.anchors.stride, self.base_anchors)
+
+    def all_anchors(self, output: RPNOutput, batch: ImageBatch) -> Anchors:
+        """The same of all images."""
+        cells = [feature_size(size) for size in batch.sizes]
+        return all_anchors(output, self.base_anchors, self.config.anchors.stride, batch.sizes, cells)
 
     def label(
         self, anchors: Tensor, gt_boxes: Tensor, image_size: Size, generator: torch.Generator | None = None

@@ -60,18 +60,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_kept: int | Non
     order = _best_first(boxes, scores)
     boxes = _at_least_float32(boxes[order])
     scores = scores[order].to(boxes.dtype)
-    if boxes.device.type != "cpu":  # a GPU compares all pairs at once; rounds would make it wait for Python
-        return order[torchvision.ops.nms(boxes, scores, iou_threshold)[:max_kept]]
     # Whether a box survives depends on better boxes alone, so the boxes are decided block by block, best first, until
     # there are enough: first those that an earlier survivor suppresses go, many pairs at a time, then the rest of the
     # block is left to the greedy loop.
     wanted = len(order) if max_kept is None else max_kept
-    block = max(1, min(BLOCK, wanted))
+    # A GPU compares all pairs of a block at once, but goes through the block's rows one by one.
+    block = max(1, min(BLOCK, wanted) if boxes.device.type == "cpu" else 2 * wanted)
     kept = order.new_empty(0)
     for start in range(0, len(order), block):
         if len(kept) >= wanted:
             break
-        free = start + _free(boxes[start : start + block], boxes[kept], iou_threshold).nonzero()[:, 0]
+        free = torch.arange(start, min(start + block, len(order)), device=order.device)
+        if len(kept):
+            free = free[_free(boxes[free], boxes[kept], iou_threshold)]
         kept = torch.cat([kept, free[torchvision.ops.nms(boxes[free], scores[free], iou_threshold)]])
     return order[kept[:wanted]]
 
@@ -83,6 +84,12 @@ def batched_nms(
 
     classes: `(N,)` integers. Returns the kept indices over all classes, best score first.
     """
+    if boxes.device.type != "cpu":
+        # All classes in one pass, moved apart from each other: a GPU would wait for Python once more for each. In
+        # float64, where moving a box changes no overlap.
+        finite = torch.where(torch.isfinite(boxes), boxes, 0.0).double()
+        apart = classes.double() * (finite.max() - finite.min() + 1) if len(boxes) else classes.double()
+        return nms(boxes.double() + apart[:, None], scores, iou_threshold, max_kept)
     survivors = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
     for label in classes.unique():
         rows = torch.nonzero(classes == label)[:, 0]
@@ -97,8 +104,11 @@ def _free(boxes: Tensor, kept: Tensor, iou_threshold: float) -> Tensor:
     threshold = iou_threshold
     if boxes.dtype == torch.float32 and (threshold := float(np.float32(iou_threshold))) > iou_threshold:
         threshold = float(np.nextafter(np.float32(threshold), np.float32(-1)))
-    free = torch.ones(len(boxes), dtype=torch.bool)
-    for some in kept.split(max(1, BLOCK // 2)):  # 512 × 256 pairs stay in the processor's cache
+    free = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+    at_once = max(
+        1, BLOCK // 2 if boxes.device.type == "cpu" else len(kept)
+    )  # 512 × 256 pairs stay in a processor's cache
+    for some in kept.split(at_once):
         free &= ~(box_iou(some, boxes) > threshold).any(dim=0)
     return free
 

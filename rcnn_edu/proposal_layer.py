@@ -46,6 +46,23 @@ def propose(
     image_size: (height, width) of the resized image in pixels. The choice of boxes has no gradient; their coordinates
     do, with respect to the coefficients (the model detaches those, unless its RoIs are to be differentiable).
     """
+    boxes, scores, non_finite = candidates(objectness, coefficients, anchors, image_size, config)
+    kept = nms(boxes.detach(), scores, config.nms_threshold, max_kept=config.post_nms_top_n)
+    return Proposals(boxes[kept], scores[kept], non_finite)
+
+
+def candidates(
+    objectness: Tensor,
+    coefficients: Tensor,
+    anchors: Tensor,
+    image_size: tuple[int, int] | Tensor,
+    config: ProposalConfig,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What suppression chooses from: boxes `(N, 4)`, scores `(N,)`, best first, and `Proposals.non_finite`.
+
+    The score of a box that cannot be used is NaN: suppression leaves it out. (To take it out here, a GPU would have to
+    say how many are left.) image_size: also as a tensor `(2,)`; the rest as in `propose`.
+    """
     objectness, coefficients = objectness.detach().float(), coefficients.float()
     finite = torch.isfinite(objectness) & torch.isfinite(coefficients).all(dim=1)
 
@@ -55,7 +72,4 @@ def propose(
 
     sides = boxes[:, 2:] - boxes[:, :2]
     usable = finite[best] & (sides > 0).all(dim=1) & (sides >= config.min_size).all(dim=1)
-    scores = torch.where(usable, scores, torch.nan)  # suppression leaves them out; to take them out here, a GPU waits
-
-    kept = nms(boxes.detach(), scores, config.nms_threshold, max_kept=config.post_nms_top_n)
-    return Proposals(boxes[kept], scores[kept], (~finite).sum())
+    return boxes, torch.where(usable, scores, torch.nan), (~finite).sum()

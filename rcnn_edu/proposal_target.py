@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rcnn_edu.boxes import box_iou, encode_boxes
 from rcnn_edu.config import ProposalTargetConfig
-from rcnn_edu.sampling import draw
+from rcnn_edu.sampling import draw, random_keys
 
 
 class ProposalTargets(NamedTuple):
@@ -54,14 +54,34 @@ def proposal_targets(
         nothing = torch.empty(0, dtype=torch.int64, device=candidates.device)
         return ProposalTargets(candidates, nothing, candidates, candidates[:, 0], nothing)
 
+    exist = torch.ones(len(candidates), dtype=torch.bool, device=candidates.device)
+    numbers = random_keys((2, len(candidates) + config.batch_size), candidates.device, generator)
+    keys, repeats = numbers.split([len(candidates), config.batch_size], dim=1)
+    return sampled_targets(candidates, exist, gt_boxes, gt_labels, keys, repeats, config)
+
+
+def sampled_targets(
+    candidates: Tensor,
+    exist: Tensor,
+    gt_boxes: Tensor,
+    gt_labels: Tensor,
+    keys: Tensor,
+    repeats: Tensor,
+    config: ProposalTargetConfig,
+) -> ProposalTargets:
+    """`proposal_targets` as a function of what it draws: keys `(2, N)` and repeats `(2, R)`, uniform in [0, 1).
+
+    candidates: `(N, 4)`, the proposals and, if wanted, the objects; those that do not `exist`, `(N,)`, are never
+    chosen, but one at least must. Empty boxes among `gt_boxes` change nothing.
+    """
     max_iou, matched_gt = _match(candidates.detach(), gt_boxes)
-    chosen, foreground = _sample(max_iou, config, generator)
+    chosen, foreground = _sample(max_iou, exist, keys, repeats, config)
     rois, max_iou, matched_gt = candidates[chosen], max_iou[chosen], matched_gt[chosen]
     if len(gt_boxes) == 0:
         return ProposalTargets(rois, torch.zeros_like(matched_gt), torch.zeros_like(rois), max_iou, matched_gt)
 
     labels = torch.where(foreground, gt_labels[matched_gt].long(), 0)
-    std = torch.tensor(config.target_std).to(rois, non_blocking=True)  # a blocking copy would wait for the GPU
+    std = torch.tensor(config.target_std).to(rois.device, non_blocking=True)  # a blocking copy would wait for the GPU
     coefficients = encode_boxes(rois.detach(), gt_boxes[matched_gt]) / std
     targets = torch.where(foreground[:, None], coefficients, 0.0)
     return ProposalTargets(rois, labels, targets, max_iou, matched_gt)
@@ -87,21 +107,23 @@ def _match(candidates: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
     return max_iou, matched_gt
 
 
-def _sample(max_iou: Tensor, config: ProposalTargetConfig, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def _sample(
+    max_iou: Tensor, exist: Tensor, keys: Tensor, repeats: Tensor, config: ProposalTargetConfig
+) -> tuple[Tensor, Tensor]:
     """Rows of the R chosen candidates, foreground first, and the `(R,)` mask of those that are foreground."""
     size = config.batch_size
-    foreground = max_iou >= config.fg_threshold
-    below = max_iou < config.bg_threshold_hi
+    foreground = exist & (max_iou >= config.fg_threshold)
+    below = exist & (max_iou < config.bg_threshold_hi)
     hard = below & (max_iou >= config.bg_threshold_lo)
     # No near miss: fall back to the easy ones. No easy one either (a gap between the thresholds): to all that is left.
-    background = torch.where(hard.any(), hard, torch.where(below.any(), below, ~foreground))
+    background = torch.where(hard.any(), hard, torch.where(below.any(), below, exist & ~foreground))
 
     wanted = torch.full((), round(config.fg_fraction * size), device=max_iou.device)
     num_foreground = torch.minimum(foreground.sum(), wanted)
     num_foreground = torch.where(background.any(), num_foreground, size)
 
-    foreground_rows = draw(foreground, size, num_foreground, generator)
-    background_rows = draw(background, size, size - num_foreground, generator)
+    foreground_rows = draw(foreground, num_foreground, keys[0], repeats[0])
+    background_rows = draw(background, size - num_foreground, keys[1], repeats[1])
     position = torch.arange(size, device=max_iou.device)
     is_foreground = position < num_foreground
     # Background row number 0 sits right behind the last foreground row.

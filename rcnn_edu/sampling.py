@@ -1,4 +1,8 @@
-"""Random choice in a fixed-size form: no result has a length that depends on the data, so a GPU never waits."""
+"""Random choice in a fixed-size form: no result has a length that depends on the data, so a GPU never waits.
+
+The random numbers are drawn first, by `random_keys`, and the choice is a function of them: so a step can be run for
+all images of a batch at once (torch.vmap), each with its own numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +10,32 @@ import torch
 from torch import Tensor
 
 
-def random_keys(count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """`(count,)` uniform numbers in [0, 1) on `device`, drawn where the generator lives."""
+def random_keys(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers in [0, 1) on `device`, drawn where the generator lives."""
     source = device if generator is None else generator.device
-    return torch.rand(count, generator=generator, device=source).to(device, non_blocking=True)
+    return torch.rand(shape, generator=generator, device=source).to(device, non_blocking=True)
 
 
-def keep_at_random(mask: Tensor, limit: int, at_most: Tensor | int, generator: torch.Generator | None) -> Tensor:
+def keep_at_random(mask: Tensor, limit: int, at_most: Tensor | int, keys: Tensor) -> Tensor:
     """A `(A,)` boolean mask with at most `at_most` of the true rows of `mask` `(A,)`, chosen uniformly.
 
-    `at_most` may live on the device; `limit` is its largest possible value, known beforehand.
+    `at_most` may live on the device; `limit` is its largest possible value, known beforehand; keys: `(A,)` random.
     """
-    keys = random_keys(len(mask), mask.device, generator)
-    # A random key for each candidate and -1 for the others; the largest keys are a uniform choice.
+    # The random key of each candidate and -1 for the others; the largest keys are a uniform choice.
     chosen_keys, chosen = torch.where(mask, keys, -1.0).topk(min(limit, len(mask)))
     accepted = (chosen_keys >= 0) & (torch.arange(len(chosen), device=mask.device) < at_most)
-    return torch.zeros_like(mask).scatter_(0, chosen, accepted)
+    return torch.zeros_like(mask).scatter(0, chosen, accepted)
 
 
-def draw(mask: Tensor, size: int, needed: Tensor, generator: torch.Generator | None) -> Tensor:
+def draw(mask: Tensor, needed: Tensor, keys: Tensor, repeats: Tensor) -> Tensor:
     """`(size,)` row numbers of true rows of `mask` `(N,)`, in random order.
 
-    Without repeats as long as there are `needed` (0-d) true rows; else with replacement. When no row is true the
-    numbers mean nothing and must not be used.
+    Without repeats as long as there are `needed` (0-d) true rows; else with replacement. keys: `(N,)` and repeats:
+    `(size,)`, both random. When no row is true the numbers mean nothing and must not be used.
     """
-    count = mask.sum()
-    keys = random_keys(len(mask), mask.device, generator)
+    count, size = mask.sum(), len(repeats)
     # True rows first, in random order; no more than `size` of them are looked at.
     shuffled = torch.where(mask, keys, -1.0).topk(min(size, len(mask))).indices
     position = torch.arange(size, device=mask.device)
-    repeated = (random_keys(size, mask.device, generator) * count).long()
-    position = torch.where(count < needed, repeated, position)
+    position = torch.where(count < needed, (repeats * count).long(), position)
     return shuffled[position.clamp(max=len(shuffled) - 1)]

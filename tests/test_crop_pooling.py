@@ -1,9 +1,10 @@
-"""Crop pooling: both internal forms against the article's expanded form, values and gradients."""
+"""Crop pooling: against the article's expanded form, values and gradients."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 from unittest import mock
 
 import pytest
@@ -15,18 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnn_edu import crop_pooling
-from rcnn_edu.crop_pooling import (
-    _pool_by_gather,
-    _pool_by_grid_sample,
-    affine_matrices,
-    crop_pool,
-    sampling_points,
-)
-
-Points = Sequence[tuple[Tensor, Tensor]]
-Pool = Callable[[Tensor, Points], Tensor]
-
-both_forms = pytest.mark.parametrize("pool", [_pool_by_gather, _pool_by_grid_sample])
+from rcnn_edu.crop_pooling import affine_matrices, crop_pool
 
 
 def expanded_form(features: Tensor, rois: Sequence[Tensor], stride: int = 16, output_size: int = 7) -> Tensor:
@@ -58,9 +48,9 @@ def bilinear_by_loop(feature: Tensor, roi: list[float], stride: int, output_size
     return result
 
 
-def pooled(pool: Pool, features: Tensor, rois: Sequence[Tensor], stride: int = 16, output_size: int = 7) -> Tensor:
-    """`crop_pool` by one of its two forms."""
-    return pool(features, [sampling_points(boxes, stride, output_size) for boxes in rois])
+def pooled(features: Tensor, rois: Sequence[Tensor], stride: int = 16, output_size: int = 7) -> Tensor:
+    """`crop_pool` with gradients for RoIs that have some."""
+    return crop_pool(features, rois, stride, output_size, differentiable_rois=True)
 
 
 def over_the_border(count: int, height: int, width: int) -> Tensor:
@@ -73,13 +63,12 @@ def over_the_border(count: int, height: int, width: int) -> Tensor:
 # --- values ------------------------------------------------------------------------------------------------------
 
 
-@both_forms
 @pytest.mark.parametrize("output_size", [1, 2, 7, 14])
 @pytest.mark.parametrize("channels", [1, 3, 12, 64])
-def test_crops_equal_the_expanded_form(pool: Pool, channels: int, output_size: int) -> None:
+def test_crops_equal_the_expanded_form(channels: int, output_size: int) -> None:
     features = torch.randn(3, channels, 9, 13)
     rois = [random_boxes(5, (144, 208)), torch.zeros(0, 4), over_the_border(8, 9, 13)]
-    crops = pooled(pool, features, rois, output_size=output_size)
+    crops = pooled(features, rois, output_size=output_size)
     assert crops.shape == (13, channels, output_size, output_size)
     torch.testing.assert_close(crops, expanded_form(features, rois, 16, output_size), atol=1e-5, rtol=0)
 
@@ -92,75 +81,66 @@ def test_crop_pool_equals_the_expanded_form_at_each_stride(stride: int) -> None:
     torch.testing.assert_close(crop_pool(features, rois, stride), expected, atol=1e-5, rtol=0)
 
 
-@both_forms
 @pytest.mark.parametrize("size", [(5, 6), (1, 6), (5, 1), (1, 1), (2, 2)])
-def test_crops_equal_the_loop_even_on_a_map_of_one_cell(pool: Pool, size: tuple[int, int]) -> None:
+def test_crops_equal_the_loop_even_on_a_map_of_one_cell(size: tuple[int, int]) -> None:
     features, rois = torch.randn(1, 2, *size), over_the_border(4, *size)
-    crops = pooled(pool, features, [rois])
+    crops = pooled(features, [rois])
     for row, roi in enumerate(rois.tolist()):
         for channel in range(2):
             expected = bilinear_by_loop(features[0, channel], roi, 16, 7)
             torch.testing.assert_close(crops[row, channel], expected, atol=1e-5, rtol=0)
 
 
-@both_forms
-def test_first_and_last_samples_lie_on_the_rois_edges(pool: Pool) -> None:
+def test_first_and_last_samples_lie_on_the_rois_edges() -> None:
     # On the ramp 10·row + column a sample reads its own place. The RoI is cells 1…4 across and 2…5 down.
     ramp = (10.0 * torch.arange(8)[:, None] + torch.arange(9)).reshape(1, 1, 8, 9)
-    crop = pooled(pool, ramp, [torch.tensor([[16.0, 32, 64, 80]])])[0, 0]
+    crop = pooled(ramp, [torch.tensor([[16.0, 32, 64, 80]])])[0, 0]
     across, down = 1 + 3 * torch.arange(7) / 6, 2 + 3 * torch.arange(7) / 6
     torch.testing.assert_close(crop, 10 * down[:, None] + across)
 
 
-@both_forms
-def test_a_single_sample_lies_in_the_middle(pool: Pool) -> None:
+def test_a_single_sample_lies_in_the_middle() -> None:
     ramp = (10.0 * torch.arange(8)[:, None] + torch.arange(9)).reshape(1, 1, 8, 9)
-    crop = pooled(pool, ramp, [torch.tensor([[16.0, 32, 64, 80]])], output_size=1)
+    crop = pooled(ramp, [torch.tensor([[16.0, 32, 64, 80]])], output_size=1)
     assert crop.tolist() == [[[[37.5]]]]  # row 3.5, column 2.5
 
 
-@both_forms
-def test_beyond_the_map_samples_are_0(pool: Pool) -> None:
+def test_beyond_the_map_samples_are_0() -> None:
     features = torch.ones(1, 4, 6, 6)
     rois = torch.tensor([[200.0, 200, 300, 300], [-300, -300, -100, -100], [16, 16, 176, 48]])
-    crops = pooled(pool, features, [rois])
+    crops = pooled(features, [rois])
     assert not crops[:2].any()
     # The third reaches from cell 1 to cell 11; cell 5 is the last, and beyond it the value fades over one cell.
     columns = 1 + 10 * torch.arange(7) / 6
     torch.testing.assert_close(crops[2, 0, 0], (6 - columns).clamp(0, 1))
 
 
-@both_forms
-def test_an_empty_roi_reads_one_point_everywhere(pool: Pool) -> None:
+def test_an_empty_roi_reads_one_point_everywhere() -> None:
     features = torch.randn(1, 4, 6, 6)
-    crops = pooled(pool, features, [torch.tensor([[32.0, 48, 32, 48]])])
+    crops = pooled(features, [torch.tensor([[32.0, 48, 32, 48]])])
     torch.testing.assert_close(crops, features[:, :, 3:4, 2:3].expand(1, 4, 7, 7), atol=1e-5, rtol=0)
 
 
-@both_forms
-def test_each_image_is_read_by_its_own_rois_in_order(pool: Pool) -> None:
+def test_each_image_is_read_by_its_own_rois_in_order() -> None:
     features = torch.arange(3.0)[:, None, None, None].expand(3, 2, 5, 5)
     inside = torch.tensor([[10.0, 10, 50, 50]])
-    crops = pooled(pool, features, [inside.expand(2, 4), inside.expand(1, 4), inside.expand(3, 4)])
+    crops = pooled(features, [inside.expand(2, 4), inside.expand(1, 4), inside.expand(3, 4)])
     assert crops.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 0, 1, 2, 2, 2])
 
 
-@pytest.mark.parametrize("form", ["gather", "grid_sample", "align"])
-def test_no_rois_give_no_crops_and_no_gradient(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if form == "grid_sample":
-        monkeypatch.setattr("rcnn_edu.crop_pooling._pool_by_gather", _pool_by_grid_sample)
+@pytest.mark.parametrize("mode", ["crop", "align"])
+def test_no_rois_give_no_crops_and_no_gradient(mode: Literal["crop", "align"]) -> None:
     features = torch.randn(2, 8, 5, 5, requires_grad=True)
-    crops = crop_pool(features, [torch.zeros(0, 4)] * 2, output_size=3, mode="align" if form == "align" else "crop")
+    crops = crop_pool(features, [torch.zeros(0, 4)] * 2, output_size=3, mode=mode)
     assert crops.shape == (0, 8, 3, 3)
     (gradient,) = torch.autograd.grad(crops.sum(), features)
     assert not gradient.any()
 
 
-@both_forms
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_crops_have_the_type_of_the_features(pool: Pool, dtype: torch.dtype) -> None:
+def test_crops_have_the_type_of_the_features(dtype: torch.dtype) -> None:
     features, rois = torch.randn(1, 16, 8, 8).to(dtype), [random_boxes(4, (128, 128))]
-    crops = pooled(pool, features, rois)
+    crops = pooled(features, rois)
     assert crops.dtype == dtype
     expected = expanded_form(features.float(), rois).to(dtype)  # the sums are taken in float32
     torch.testing.assert_close(crops, expected, atol=1e-5, rtol=torch.finfo(dtype).eps)
@@ -181,14 +161,13 @@ def test_the_features_memory_layout_does_not_matter(layout: torch.memory_format)
 # --- gradients ---------------------------------------------------------------------------------------------------
 
 
-@both_forms
 @pytest.mark.parametrize("output_size", [1, 7])
-def test_gradients_equal_those_of_the_expanded_form(pool: Pool, output_size: int) -> None:
+def test_gradients_equal_those_of_the_expanded_form(output_size: int) -> None:
     features = torch.randn(2, 12, 9, 13, requires_grad=True)
     rois = [over_the_border(4, 9, 13).requires_grad_(), random_boxes(5, (144, 208)).requires_grad_()]
     weights = torch.randn(9, 12, output_size, output_size)
     inputs = [features, *rois]
-    found = torch.autograd.grad((pooled(pool, features, rois, 16, output_size) * weights).sum(), inputs)
+    found = torch.autograd.grad((pooled(features, rois, 16, output_size) * weights).sum(), inputs)
     expected = torch.autograd.grad((expanded_form(features, rois, 16, output_size) * weights).sum(), inputs)
     for mine, theirs in zip(found, expected, strict=True):
         assert theirs.any()
@@ -274,11 +253,10 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@both_forms
-def test_the_feature_map_is_never_copied_once_per_roi(pool: Pool) -> None:
+def test_the_feature_map_is_never_copied_once_per_roi() -> None:
     features, rois = torch.randn(1, 64, 25, 25, requires_grad=True), random_boxes(32, (400, 400))
     with LargestTensor() as largest:
-        pooled(pool, features, [rois]).sum().backward()
+        pooled(features, [rois]).sum().backward()
     output = 32 * 64 * 7 * 7
     assert output <= largest.elements < 1.5 * output < 32 * features.numel() / 5
 
@@ -307,9 +285,8 @@ def test_another_mode_is_refused_and_named() -> None:
         crop_pool(torch.zeros(1, 3, 4, 4), [torch.zeros(1, 4)], mode="warp")  # type: ignore[arg-type]
 
 
-@both_forms
-def test_rois_that_are_not_finite_do_no_harm_to_others(pool: Pool) -> None:
+def test_rois_that_are_not_finite_do_no_harm_to_others() -> None:
     features, good = torch.randn(1, 8, 6, 6), random_boxes(2, (96, 96))
     bad = torch.tensor([[math.nan, 0, 10, 10], [0, 0, math.inf, 10], [-1e30, 0, 1e30, 10]])
-    crops = pooled(pool, features, [torch.cat([good[:1], bad, good[1:]])])
+    crops = pooled(features, [torch.cat([good[:1], bad, good[1:]])])
     torch.testing.assert_close(crops[[0, 4]], expanded_form(features, [good]), atol=1e-5, rtol=0)

@@ -7,7 +7,19 @@ import torch
 from conftest import generator
 from torch import Tensor
 
-from rcnn_edu.sampling import draw, keep_at_random
+from rcnn_edu import sampling
+from rcnn_edu.sampling import random_keys
+
+
+def keep_at_random(mask: Tensor, limit: int, at_most: Tensor | int, source: torch.Generator | None) -> Tensor:
+    """With random numbers from `source`."""
+    return sampling.keep_at_random(mask, limit, at_most, random_keys((len(mask),), mask.device, source))
+
+
+def draw(mask: Tensor, size: int, needed: Tensor, source: torch.Generator | None) -> Tensor:
+    """With random numbers from `source`."""
+    keys, repeats = random_keys((len(mask) + size,), mask.device, source).split([len(mask), size])
+    return sampling.draw(mask, needed, keys, repeats)
 
 
 def chi_square(counts: Tensor) -> float:
