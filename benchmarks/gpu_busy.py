@@ -50,7 +50,7 @@ class Options:
     """Processes that decode images."""
     warmup: int = 20
     """Steps before anything is measured."""
-    steps: int = 20
+    steps: int = 10
     """Steps that are timed, and as many that are profiled."""
     json: Path | None = None
     """Also write the numbers to this file."""

@@ -25,7 +25,7 @@ from rcnn_edu.cli import run_program
 from rcnn_edu.continuation import check_output
 from rcnn_edu.distributed import start_processes
 from rcnn_edu.model import FasterRCNN
-from rcnn_edu.recipes import mobile, with_classes
+from rcnn_edu.recipes import mobile, scaled, with_classes
 from rcnn_edu.run import Run
 from rcnn_edu.train import prepare
 from rcnn_edu.training_config import TrainConfig
@@ -47,8 +47,10 @@ class Options:
     """Path of a dataset in VOC layout, or voc2007 or voc0712."""
     backbone_weights: str
     """State dict of an ImageNet-trained MobileNetV2 with torchvision's names."""
-    steps: int = mobile().steps
-    """Batches to train on."""
+    steps: int | None = None
+    """Batches to train on (none: as many as the recipe says)."""
+    scale_to_batch: int | None = None
+    """Images a step; learning rate and steps of the recipe change in proportion (none: the recipe's 4)."""
     output: Path = Path("runs/torchvision")
     """Folder for checkpoint.pt, metrics.jsonl, ap.txt and ap.json."""
     resume: bool = False
@@ -116,7 +118,7 @@ def _to_float32(_: nn.Module, __: object, output: tuple[Any, Any]) -> tuple[Any,
 
 def training_config(options: Options) -> TrainConfig:
     """The recipe `mobile` with these options."""
-    recipe = mobile()
+    recipe = mobile() if options.scale_to_batch is None else scaled(mobile(), options.scale_to_batch)
     return replace(
         recipe,
         data=replace(recipe.data, data=options.data),
@@ -128,7 +130,7 @@ def training_config(options: Options) -> TrainConfig:
         amp=options.amp,
         workers=options.workers,
         seed=options.seed,
-        steps=options.steps,
+        steps=options.steps or recipe.steps,
         checkpoint_every=options.checkpoint_every,
     )
 

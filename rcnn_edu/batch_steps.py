@@ -23,6 +23,7 @@ from rcnn_edu import anchor_target, proposal_target
 from rcnn_edu.anchor_target import AnchorTargets, inside_image
 from rcnn_edu.anchors import grid_anchors
 from rcnn_edu.config import AnchorTargetConfig, ProposalConfig, ProposalTargetConfig
+from rcnn_edu.image_batch import Size, inside
 from rcnn_edu.nms import nms
 from rcnn_edu.proposal_layer import candidates
 from rcnn_edu.proposal_target import ProposalTargets
@@ -31,7 +32,6 @@ from rcnn_edu.rpn_loss import RPNLoss, rpn_loss
 from rcnn_edu.sampling import random_keys
 
 Generators = Sequence[torch.Generator | None]
-Size = tuple[int, int]
 
 
 class Anchors(NamedTuple):
@@ -84,16 +84,13 @@ def all_anchors(
     maps.
     """
     rows, columns = output.class_scores.shape[2:]
-    numbers = torch.tensor([[*size, *own] for size, own in zip(image_sizes, cells, strict=True)], dtype=torch.float32)
-    numbers = numbers.to(base.device, non_blocking=True)
-    on_row = torch.arange(rows, device=base.device) < numbers[:, 2:3]
-    on_column = torch.arange(columns, device=base.device) < numbers[:, 3:4]
-    exist = (on_row[:, :, None] & on_column[:, None, :])[..., None].expand(-1, -1, -1, len(base))
+    sizes = torch.tensor(image_sizes, dtype=torch.float32).to(base.device, non_blocking=True)
+    exist = inside(cells, (rows, columns), base.device)[:, 0, :, :, None].expand(-1, -1, -1, len(base))
     scores, coefficients = (
         maps.permute(0, 2, 3, 1).reshape(len(maps), -1, maps.shape[1] // len(base)) for maps in output
     )
     boxes = grid_anchors((rows, columns), stride, base)
-    return Anchors(scores, coefficients, boxes, exist.flatten(1), numbers[:, :2], (rows, columns), cells)
+    return Anchors(scores, coefficients, boxes, exist.flatten(1), sizes, (rows, columns), cells)
 
 
 def all_objects(boxes: Sequence[Tensor], labels: Sequence[Tensor], factors: Tensor) -> Objects:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rcnn_edu.config import PreprocessingConfig
-from rcnn_edu.preprocessing import preprocess
+from rcnn_edu.preprocessing import normalize, resize_to_target
 
 Size = tuple[int, int]
 
@@ -52,11 +52,21 @@ def prepare_images(images: Sequence[Tensor], config: PreprocessingConfig) -> Ima
     ready = []
     for position, image in enumerate(images):
         try:
-            ready.append(preprocess(image, config)[0])
+            ready.append(resize_to_target(image, config)[0])
         except ValueError as error:
             raise ValueError(f"image {position}: {error}") from error
     sizes = [(one.shape[1], one.shape[2]) for one in ready]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
     padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
-    pixels = padded.contiguous(memory_format=torch.channels_last)
+    pixels = normalize(padded.contiguous(memory_format=torch.channels_last), config)
+    if len(set(sizes)) > 1:
+        pixels = torch.where(inside(sizes, (height, width), pixels.device), pixels, 0.0)
     return ImageBatch(pixels, sizes, [(image.shape[1], image.shape[2]) for image in images])
+
+
+def inside(sizes: Sequence[Size], size: Size, device: torch.device) -> Tensor:
+    """`(B, 1, h, w)` mask of what of a map of `size`, (h, w), is an image's own, not padding."""
+    own = torch.tensor(sizes).to(device, non_blocking=True)[:, :, None]
+    on_row = torch.arange(size[0], device=device) < own[:, 0]
+    on_column = torch.arange(size[1], device=device) < own[:, 1]
+    return (on_row[:, :, None] & on_column[:, None, :])[:, None]

@@ -44,7 +44,7 @@ from rcnn_edu.classifier import (
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_pool
 from rcnn_edu.frozen_batch_norm import weights_made_once
-from rcnn_edu.image_batch import ImageBatch, Size, prepare_images
+from rcnn_edu.image_batch import ImageBatch, Size, inside, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
@@ -184,10 +184,8 @@ class FasterRCNN(nn.Module):
         features = self.head(batch.pixels)
         if len(set(batch.sizes)) > 1:
             # Beyond its own border each image continues with zeros, as it would alone.
-            inside = torch.zeros_like(features[:, :1])
-            for image, (height, width) in enumerate(map(feature_size, batch.sizes)):
-                inside[image, :, :height, :width] = 1
-            features = features * inside
+            cells = [feature_size(size) for size in batch.sizes]
+            features = features * inside(cells, (features.shape[2], features.shape[3]), features.device)
         return features, self.rpn(features)
 
     def at_anchors(self, output: RPNOutput, batch: ImageBatch, image: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,11 +36,16 @@ def preprocess(image: Tensor, config: PreprocessingConfig = PreprocessingConfig(
     Returns the `(3, h, w)` float32 image, h = round(H·scale) and w = round(W·scale), and the scale.
     Raises `ValueError` for another shape or type.
     """
+    resized, scale = resize_to_target(image, config)
+    return normalize(resized, config), scale
+
+
+def resize_to_target(image: Tensor, config: PreprocessingConfig = PreprocessingConfig()) -> tuple[Tensor, float]:
+    """The first half of `preprocess`: `(3, h, w)` float32 in 0..1, and the scale."""
     check_image(image)
     height, width = image.shape[1:]
     scale = resize_scale(height, width, config.target_size, config.max_size)
-    size = resized_size(height, width, scale)
-    return normalize(resize(image, size), config), scale
+    return resize(image, resized_size(height, width, scale)), scale
 
 
 def resized_size(height: int, width: int, scale: float) -> tuple[int, int]:
@@ -57,9 +62,9 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalize(pixels: Tensor, config: PreprocessingConfig = PreprocessingConfig()) -> Tensor:
-    """Subtract the mean and divide by the standard deviation; `pixels` are RGB in 0..1, `(3, h, w)`."""
+    """Subtract the mean and divide by the standard deviation; `pixels` are RGB in 0..1, `(3, h, w)`, or a batch."""
     if config.preset == "caffe":
-        pixels = pixels.flip(0) * 255  # the article's backbones saw blue first, in 0..255
+        pixels = pixels.flip(-3) * 255  # the article's backbones saw blue first, in 0..255
     statistics = torch.tensor([config.pixel_mean, config.pixel_std], dtype=pixels.dtype)
     mean, std = statistics.to(pixels.device, non_blocking=True)[:, :, None, None]
     return (pixels - mean) / std

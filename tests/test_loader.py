@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rcnn_edu.data import SHAPE_CLASSES, VOCDataset, write_shapes
 from rcnn_edu.data.batches import BatchSampler, Key, Share, target_size
 from rcnn_edu.data.choose import JoinedDataset
-from rcnn_edu.data.loader import TrainingImages, flip_horizontally, training_loader
+from rcnn_edu.data.loader import Batch, TrainingImages, training_loader
 
 
 def batches(wide: int, tall: int, batch_size: int, steps: int, seed: int = 0, start: int = 0) -> list[list[Key]]:
@@ -101,12 +101,17 @@ def test_seeds_and_epochs_differ_and_half_is_flipped() -> None:
 def test_flipping_twice_changes_nothing_and_once_mirrors() -> None:
     image = torch.arange(3 * 4 * 10, dtype=torch.uint8).reshape(3, 4, 10)
     boxes = torch.tensor([[1.0, 0.0, 4.0, 3.0]])
-    flipped, mirrored = flip_horizontally(image, boxes)
-    assert mirrored.tolist() == [[6.0, 0.0, 9.0, 3.0]]
+    device, batch = (
+        torch.device("cpu"),
+        Batch([image], [{"boxes": boxes, "labels": torch.ones(1)}], [True], [0], [], []),
+    )
+    (flipped,), (mirrored,) = batch.to(device)
+    assert mirrored["boxes"].tolist() == [[6.0, 0.0, 9.0, 3.0]]
     assert torch.equal(flipped[:, :, 6:9], image[:, :, 1:4].flip(2))
-    again, back = flip_horizontally(flipped, mirrored)
+    (again,), (back,) = batch._replace(images=[flipped], targets=[mirrored]).to(device)
     assert torch.equal(again, image)
-    assert torch.equal(back, boxes)
+    assert torch.equal(back["boxes"], boxes)
+    assert torch.equal(batch.targets[0]["boxes"], boxes)
 
 
 @pytest.fixture(scope="module")

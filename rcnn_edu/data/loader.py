@@ -34,11 +34,10 @@ class Batch(NamedTuple):
         """Images and targets on `device`, mirrored where they are to be."""
         images, targets = [], []
         for image, target, flip in zip(self.images, self.targets, self.flips, strict=True):
+            boxes = flip_boxes(target["boxes"], image.shape[2]) if flip else target["boxes"]
+            target = {key: value.to(device, non_blocking=True) for key, value in {**target, "boxes": boxes}.items()}
             image = image.to(device, non_blocking=True)
-            target = {key: value.to(device, non_blocking=True) for key, value in target.items()}
-            if flip:
-                image, target["boxes"] = flip_horizontally(image, target["boxes"])
-            images.append(image)
+            images.append(image.flip(2) if flip else image)
             targets.append(target)
         return images, targets
 
@@ -77,11 +76,10 @@ class TrainingImages(Dataset["Example | UserError"]):
         return Example(image, {"boxes": boxes, "labels": labels}, str(target["image_id"]), key)
 
 
-def flip_horizontally(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror `(3, H, W)` and its `(G, 4)` boxes, left for right."""
+def flip_boxes(boxes: Tensor, width: int) -> Tensor:
+    """`(G, 4)` boxes of an image of that width, mirrored, left for right."""
     x1, y1, x2, y2 = boxes.unbind(dim=1)
-    width = image.shape[2]
-    return image.flip(2), torch.stack([width - x2, y1, width - x1, y2], dim=1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def training_loader(
