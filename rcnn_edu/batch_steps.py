@@ -1,4 +1,4 @@
-"""The steps of training for all images of a batch at once.
+"""The steps for all images of a batch at once.
 
 A step is written for one image, as in the article, and `torch.vmap` makes of it one for many: each of its operations
 then runs once for all images instead of once for each. An operation on 20,000 numbers takes a GPU a few microseconds,
@@ -22,7 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from rcnn_edu import anchor_target, proposal_target
 from rcnn_edu.anchor_target import AnchorTargets, inside_image
 from rcnn_edu.anchors import grid_anchors
-from rcnn_edu.config import AnchorTargetConfig, ProposalConfig, ProposalTargetConfig
+from rcnn_edu.classifier import ClassifierOutput, Detections, confident, without_repeats
+from rcnn_edu.config import AnchorTargetConfig, DetectionConfig, ProposalConfig, ProposalTargetConfig
 from rcnn_edu.image_batch import Size, inside
 from rcnn_edu.nms import nms
 from rcnn_edu.proposal_layer import candidates
@@ -157,6 +158,25 @@ def sample_all(
         pad_sequence(rows, batch_first=True), exist, objects.boxes, objects.labels, keys, repeats
     )
     return [ProposalTargets(*of_image) for of_image in zip(*sampled, strict=True)]
+
+
+def detect_all(
+    output: ClassifierOutput,
+    rois: Sequence[Tensor],
+    image_sizes: Sequence[Size],
+    config: DetectionConfig,
+    target_std: Sequence[float],
+) -> list[Detections]:
+    """`detections` of each image. output: of all RoIs; rois: `(R, 4)` each; image_sizes: (height, width) each."""
+    image = torch.tensor([i for i, boxes in enumerate(rois) for _ in boxes], dtype=torch.int64)
+    image = image.to(output.class_scores.device, non_blocking=True)
+    sizes = torch.tensor(image_sizes, dtype=torch.float32).to(image.device, non_blocking=True)
+    region, boxes, label, scores = confident(
+        *output, torch.cat(list(rois)), sizes[image], config.score_threshold, target_std
+    )
+    counts = (image[region] == torch.arange(len(rois), device=image.device)[:, None]).sum(dim=1).tolist()
+    parts = zip(boxes.split(counts), label.split(counts), scores.split(counts), strict=True)
+    return [without_repeats(*of_image, config) for of_image in parts]
 
 
 def _keys_of_anchors(anchors: Anchors, generators: Generators) -> Tensor:

@@ -80,11 +80,11 @@ def decode_boxes(references: Tensor, coefficients: Tensor) -> Tensor:
 def clip_boxes(boxes: Tensor, image_size: tuple[int, int] | Tensor) -> Tensor:
     """Boxes cut at the image's border: `(N, 4·K)` → `(N, 4·K)`.
 
-    image_size: (height, width) in pixels, as numbers or, `(2,)`, on the device of the boxes.
+    image_size: (height, width) in pixels, as numbers, or as a tensor `(2,)` or, one for each row, `(N, 2)`.
     """
     corners = boxes.unflatten(1, (-1, 2))
     if isinstance(image_size, Tensor):
-        return torch.minimum(corners.clamp(min=0), image_size.flip(0)).flatten(1)
+        return torch.minimum(corners.clamp(min=0), image_size.flip(-1)[..., None, :]).flatten(1)
     height, width = image_size
     x = corners[..., 0].clamp(0, width)
     y = corners[..., 1].clamp(0, height)

@@ -128,16 +128,39 @@ def detections(
     class_scores: `(R, C)` logits; coefficients: `(R, 4·C)` as predicted, normalised by `target_std`; rois: `(R, 4)`;
     image_size: (height, width) of the resized image in pixels.
     """
+    _, boxes, label, scores = confident(
+        class_scores, coefficients, rois, image_size, config.score_threshold, target_std
+    )
+    return without_repeats(boxes, label, scores, config)
+
+
+def confident(
+    class_scores: Tensor,
+    coefficients: Tensor,
+    rois: Tensor,
+    image_size: tuple[int, int] | Tensor,
+    score_threshold: float,
+    target_std: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The first half of `detections`, also for the RoIs of several images: image_size may be `(R, 2)`, one for each.
+
+    Returns, for every class of a region that is probable enough, in the order of regions and classes: the region's row,
+    the box `(N, 4)`, the label, and the score, which is NaN for an empty box.
+    """
     probabilities = torch.softmax(class_scores.detach().float(), dim=1)
-    region, label = torch.nonzero(probabilities[:, 1:] > config.score_threshold, as_tuple=True)
+    region, label = torch.nonzero(probabilities[:, 1:] > score_threshold, as_tuple=True)
     label = label + 1
     scores = probabilities[region, label]
 
     own = coefficients.detach().float().unflatten(1, (-1, 4))[region, label]
     std = torch.tensor(target_std).to(own.device, non_blocking=True)
-    boxes = clip_boxes(decode_boxes(rois[region], own * std), image_size)
+    size = image_size[region] if isinstance(image_size, Tensor) else image_size
+    boxes = clip_boxes(decode_boxes(rois[region], own * std), size)
     usable = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    scores = torch.where(usable, scores, torch.nan)  # suppression leaves them out
+    return region, boxes, label, torch.where(usable, scores, torch.nan)
 
+
+def without_repeats(boxes: Tensor, label: Tensor, scores: Tensor, config: DetectionConfig) -> Detections:
+    """The second half of `detections`: suppress within each class, and keep the best. A score of NaN is left out."""
     kept = batched_nms(boxes, scores, label, config.nms_threshold, max_kept=config.max_detections)
     return Detections(boxes[kept], label[kept], scores[kept])

@@ -14,6 +14,10 @@ from rcnn_edu.preprocessing import normalize, resize_to_target
 
 Size = tuple[int, int]
 
+MULTIPLE = 32
+"""Pixels of which the sides of a batch with padding are a multiple, so that there are few sizes: for a new one, cuDNN
+and oneDNN first choose and build their convolutions."""
+
 
 class ImageBatch(NamedTuple):
     """Images of any sizes, resized, normalised, and padded with zeros at right and bottom to one size."""
@@ -57,6 +61,8 @@ def prepare_images(images: Sequence[Tensor], config: PreprocessingConfig) -> Ima
             raise ValueError(f"image {position}: {error}") from error
     sizes = [(one.shape[1], one.shape[2]) for one in ready]
     height, width = max(h for h, _ in sizes), max(w for _, w in sizes)
+    if len(set(sizes)) > 1:  # there is padding, so a little more does no harm
+        height, width = -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE
     padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
     pixels = normalize(padded.contiguous(memory_format=torch.channels_last), config)
     if len(set(sizes)) > 1:

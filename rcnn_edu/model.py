@@ -29,6 +29,7 @@ from rcnn_edu.batch_steps import (
     all_anchors,
     all_objects,
     all_rpn_losses,
+    detect_all,
     label_all,
     propose_all,
     sample_all,
@@ -160,13 +161,11 @@ class FasterRCNN(nn.Module):
         features, rpn_output = self.look(batch)
         rois = propose_all(self.all_anchors(rpn_output, batch), self.config.test_proposals)
         output = self.classify(features, rois)
-        results, counts = [], [len(boxes) for boxes in rois]
-        outputs = map(ClassifierOutput, output.class_scores.split(counts), output.coefficients.split(counts))
-        for image, output in enumerate(outputs):
-            found = self.final_boxes(output, rois[image], batch.sizes[image])
-            boxes = batch.to_original(found.boxes, image)
-            results.append({"boxes": boxes, "labels": found.labels, "scores": found.scores})
-        return results
+        detected = detect_all(output, rois, batch.sizes, self.config.detection, self.config.proposal_target.target_std)
+        return [
+            {"boxes": found.boxes / factors, "labels": found.labels, "scores": found.scores}
+            for found, factors in zip(detected, batch.factors(), strict=True)
+        ]
 
     def trace(self, image: Tensor, target: Target | None = None) -> Trace:
         """Every intermediate of one image by name; see `Trace`."""

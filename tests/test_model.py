@@ -191,8 +191,9 @@ def test_padding_holds_no_features_and_no_anchors() -> None:
     model = tiny_model()
     batch = model.prepare(images_of((64, 64), (64, 120)))
     assert batch.sizes == [(64, 64), (64, 120)]
-    assert batch.pixels.shape == (2, 3, 64, 120)
+    assert batch.pixels.shape == (2, 3, 64, 128)  # the next multiple of 32
     assert not batch.pixels[0, :, :, 64:].any()
+    assert not batch.pixels[1, :, :, 120:].any()
     features, rpn_output = model.look(batch)
     assert features[0, :, :, :4].any()
     assert not features[0, :, :, 4:].any()
