@@ -64,7 +64,7 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(weight.dtype)
             if x.is_cuda:
-                x, weight = x.contiguous(), weight.contiguous()
+                x, weight = x.contiguous(), weight.clone(memory_format=torch.contiguous_format)
             return self._conv_forward(x, weight, shift)
 
 
