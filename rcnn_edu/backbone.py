@@ -69,6 +69,11 @@ class Head(nn.Module):
         return images
 
 
+def feature_size(image_size: tuple[int, int]) -> tuple[int, int]:
+    """Cells of the feature map of an image of (height, width) pixels: ⌈h/16⌉, ⌈w/16⌉."""
+    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)
+
+
 def build_backbone(config: Config) -> Backbone:
     """Head and tail of `config.backbone`, pretrained if the config says so, BatchNorm frozen, first stages frozen.
 

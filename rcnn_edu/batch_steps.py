@@ -24,7 +24,7 @@ from rcnn_edu.anchor_target import AnchorTargets, inside_image
 from rcnn_edu.anchors import grid_anchors
 from rcnn_edu.classifier import ClassifierOutput, Detections, confident, without_repeats
 from rcnn_edu.config import AnchorTargetConfig, DetectionConfig, ProposalConfig, ProposalTargetConfig
-from rcnn_edu.image_batch import Size, inside
+from rcnn_edu.image_batch import Size, own_part
 from rcnn_edu.nms import nms
 from rcnn_edu.proposal_layer import candidates
 from rcnn_edu.proposal_target import ProposalTargets
@@ -86,7 +86,7 @@ def all_anchors(
     """
     rows, columns = output.class_scores.shape[2:]
     sizes = torch.tensor(image_sizes, dtype=torch.float32).to(base.device, non_blocking=True)
-    exist = inside(cells, (rows, columns), base.device)[:, 0, :, :, None].expand(-1, -1, -1, len(base))
+    exist = own_part(cells, (rows, columns), base.device)[:, 0, :, :, None].expand(-1, -1, -1, len(base))
     scores, coefficients = (
         maps.permute(0, 2, 3, 1).reshape(len(maps), -1, maps.shape[1] // len(base)) for maps in output
     )
@@ -168,7 +168,7 @@ def detect_all(
     target_std: Sequence[float],
 ) -> list[Detections]:
     """`detections` of each image. output: of all RoIs; rois: `(R, 4)` each; image_sizes: (height, width) each."""
-    image = torch.tensor([i for i, boxes in enumerate(rois) for _ in boxes], dtype=torch.int64)
+    image = torch.tensor([i for i, boxes in enumerate(rois) for _ in range(len(boxes))], dtype=torch.int64)
     image = image.to(output.class_scores.device, non_blocking=True)
     sizes = torch.tensor(image_sizes, dtype=torch.float32).to(image.device, non_blocking=True)
     region, boxes, label, scores = confident(

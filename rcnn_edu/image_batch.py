@@ -66,11 +66,11 @@ def prepare_images(images: Sequence[Tensor], config: PreprocessingConfig) -> Ima
     padded = torch.stack([F.pad(one, (0, width - one.shape[2], 0, height - one.shape[1])) for one in ready])
     pixels = normalize(padded.contiguous(memory_format=torch.channels_last), config)
     if len(set(sizes)) > 1:
-        pixels = torch.where(inside(sizes, (height, width), pixels.device), pixels, 0.0)
+        pixels = torch.where(own_part(sizes, (height, width), pixels.device), pixels, 0.0)
     return ImageBatch(pixels, sizes, [(image.shape[1], image.shape[2]) for image in images])
 
 
-def inside(sizes: Sequence[Size], size: Size, device: torch.device) -> Tensor:
+def own_part(sizes: Sequence[Size], size: Size, device: torch.device) -> Tensor:
     """`(B, 1, h, w)` mask of what of a map of `size`, (h, w), is an image's own, not padding."""
     own = torch.tensor(sizes).to(device, non_blocking=True)[:, :, None]
     on_row = torch.arange(size[0], device=device) < own[:, 0]

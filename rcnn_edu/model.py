@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets
 from rcnn_edu.anchors import base_anchors, grid_anchors
-from rcnn_edu.backbone import STRIDE, build_backbone
+from rcnn_edu.backbone import STRIDE, build_backbone, feature_size
 from rcnn_edu.batch_steps import (
     Anchors,
     all_anchors,
@@ -45,7 +45,7 @@ from rcnn_edu.classifier import (
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_pool
 from rcnn_edu.frozen_batch_norm import weights_made_once
-from rcnn_edu.image_batch import ImageBatch, Size, inside, prepare_images
+from rcnn_edu.image_batch import ImageBatch, Size, own_part, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
 from rcnn_edu.proposal_target import ProposalTargets, proposal_targets
 from rcnn_edu.rpn import RPN, RPNOutput
@@ -130,8 +130,7 @@ class FasterRCNN(nn.Module):
         batch = self.prepare(images, target_size)
         features, rpn_output = self.look(batch)
         anchors = self.all_anchors(rpn_output, batch)
-        boxes, labels = zip(*((target["boxes"], target["labels"]) for target in targets), strict=True)
-        objects = all_objects(boxes, labels, batch.factors())
+        objects = all_objects([one["boxes"] for one in targets], [one["labels"] for one in targets], batch.factors())
 
         # All at once if each image draws for itself. If all draw from one source, each takes what it would alone.
         groups, generators = [slice(i, i + 1) for i in range(len(images))], [self.generator] * len(images)
@@ -139,11 +138,11 @@ class FasterRCNN(nn.Module):
             groups, generators = [slice(None)], [torch.Generator(features.device).manual_seed(seed) for seed in seeds]
         rpn_losses, sampled = [], []
         for group in groups:
-            of_group = anchors.of(group), objects.of(group)
-            wanted = label_all(*of_group, self.config.anchor_target, generators[group])
-            rpn_losses.append(all_rpn_losses(of_group[0], wanted, self.config.rpn_sigma))
-            proposals = propose_all(of_group[0], self.config.proposals, self.config.crop_pooling.differentiable_rois)
-            sampled += sample_all(proposals, of_group[1], self.config.proposal_target, generators[group])
+            some, own = anchors.of(group), objects.of(group)
+            wanted = label_all(some, own, self.config.anchor_target, generators[group])
+            rpn_losses.append(all_rpn_losses(some, wanted, self.config.rpn_sigma))
+            proposals = propose_all(some, self.config.proposals, self.config.crop_pooling.differentiable_rois)
+            sampled += sample_all(proposals, own, self.config.proposal_target, generators[group])
 
         output = self.classify(features, [one.rois for one in sampled])
         everything = ProposalTargets(*(torch.cat(parts) for parts in zip(*sampled, strict=True)))
@@ -184,7 +183,7 @@ class FasterRCNN(nn.Module):
         if len(set(batch.sizes)) > 1:
             # Beyond its own border each image continues with zeros, as it would alone.
             cells = [feature_size(size) for size in batch.sizes]
-            features = features * inside(cells, (features.shape[2], features.shape[3]), features.device)
+            features = features * own_part(cells, (features.shape[2], features.shape[3]), features.device)
         return features, self.rpn(features)
 
     def at_anchors(self, output: RPNOutput, batch: ImageBatch, image: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -249,8 +248,3 @@ class FasterRCNN(nn.Module):
         """Detections of one image, in pixels of the resized image."""
         std = self.config.proposal_target.target_std
         return detections(output.class_scores, output.coefficients, rois, image_size, self.config.detection, std)
-
-
-def feature_size(image_size: Size) -> Size:
-    """Cells of the feature map of an image of (height, width) pixels: ⌈h/16⌉, ⌈w/16⌉."""
-    return -(-image_size[0] // STRIDE), -(-image_size[1] // STRIDE)

@@ -84,18 +84,22 @@ def batched_nms(
 
     classes: `(N,)` integers. Returns the kept indices over all classes, best score first.
     """
-    if boxes.device.type != "cpu":
-        # All classes in one pass, moved apart from each other: a GPU would wait for Python once more for each. In
-        # float64, where moving a box changes no overlap.
-        finite = torch.where(torch.isfinite(boxes), boxes, 0.0).double()
-        apart = classes.double() * (finite.max() - finite.min() + 1) if len(boxes) else classes.double()
-        return nms(boxes.double() + apart[:, None], scores, iou_threshold, max_kept)
+    if boxes.device.type != "cpu":  # all classes in one pass: a GPU would make Python wait once for each
+        return nms(_apart(boxes, classes), scores, iou_threshold, max_kept)
     survivors = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
     for label in classes.unique():
         rows = torch.nonzero(classes == label)[:, 0]
         survivors.append(rows[nms(boxes[rows], scores[rows], iou_threshold)])
     kept = torch.cat(survivors).sort().values
     return kept[torch.argsort(scores[kept], descending=True, stable=True)][:max_kept]
+
+
+def _apart(boxes: Tensor, classes: Tensor) -> Tensor:
+    """The boxes, those of each class moved to where no other's are; in float64, where that changes no overlap."""
+    if len(boxes) == 0:
+        return boxes.double()
+    finite = torch.where(torch.isfinite(boxes), boxes, 0.0).double()
+    return boxes.double() + (classes.double() * (finite.max() - finite.min() + 1))[:, None]
 
 
 def _free(boxes: Tensor, kept: Tensor, iou_threshold: float) -> Tensor:

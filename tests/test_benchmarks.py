@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the package, not in it
 
-from benchmarks import compare_torchvision
+from benchmarks import compare_torchvision, gpu_busy
 from benchmarks.compare_torchvision import Options, Runner, build_both, check_work, main, peak_memory
 from benchmarks.peer import build_peer
 from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, largest_so_far, table
@@ -143,6 +143,18 @@ def test_peak_memory_is_what_the_process_grew_by(models: dict[Any, Any], tmp_pat
         peak = peak_memory(side, INFERENCE, OPTIONS, CONFIG, tmp_path)  # in this process: what it had before is in it
         assert peak == (largest_so_far(torch.device("cpu")) - before) / 2**20
     assert before > sum(w.numel() * w.element_size() for w in models["ours"].state_dict().values())
+
+
+def test_the_busy_share_is_the_union_of_all_intervals() -> None:
+    assert gpu_busy.covered([]) == 0
+    assert gpu_busy.covered([(5, 7), (0, 2), (1, 3), (6, 6.5), (7, 8)]) == 3 + 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_busy_share_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu_busy.main(["--data", "shapes"])
+    assert "no GPU was found" in capsys.readouterr().err
 
 
 def test_the_peer_follows_the_configuration() -> None:

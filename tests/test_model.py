@@ -12,8 +12,9 @@ from conftest import generator, random_boxes, tiny_config, tiny_model
 from torch import Tensor, nn
 
 from rcnn_edu.anchors import grid_anchors
+from rcnn_edu.backbone import feature_size
 from rcnn_edu.config import AnchorConfig, Config, CropPoolingConfig, PreprocessingConfig
-from rcnn_edu.model import FasterRCNN, feature_size
+from rcnn_edu.model import FasterRCNN
 from rcnn_edu.targets import check_targets
 
 LOSSES = {"rpn_classification", "rpn_regression", "classification", "regression"}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rcnn_edu.anchors import base_anchors, grid_anchors
+from rcnn_edu.backbone import feature_size
 from rcnn_edu.exercises.base import Exercise, Mistake
-from rcnn_edu.model import feature_size
 
 Numbers = Sequence[float]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rcnn_edu.backbone import feature_size
 from rcnn_edu.checkpoint import load
 from rcnn_edu.config import PreprocessingConfig
 from rcnn_edu.data.images import BadImage, read_image
 from rcnn_edu.data.samples import SAMPLES, sample
 from rcnn_edu.errors import UserError
-from rcnn_edu.model import feature_size
 from rcnn_edu.preprocessing import resize, resize_scale, resized_size
 
 Corners = tuple[float, float, float, float]

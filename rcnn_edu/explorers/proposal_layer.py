@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from rcnn_edu.backbone import feature_size
 from rcnn_edu.boxes import box_iou, clip_boxes, decode_boxes
 from rcnn_edu.checkpoint import load
 from rcnn_edu.config import ProposalConfig
@@ -21,7 +22,7 @@ from rcnn_edu.draw.photo_grid import photo_grid
 from rcnn_edu.draw.rpn_diagram import rpn_diagram
 from rcnn_edu.explorers.base import Explorer, slider
 from rcnn_edu.explorers.photo import RunningPhoto, running_photo
-from rcnn_edu.model import FasterRCNN, feature_size
+from rcnn_edu.model import FasterRCNN
 from rcnn_edu.nms import nms
 from rcnn_edu.proposal_layer import propose
 from rcnn_edu.trace import Trace
