@@ -9,7 +9,7 @@ Article "Network Organization", "Training" and "Inference" · Faster R-CNN (arXi
                                                           tail ─ classifier ─┬─ classifier loss  (training)
                                                                              └─ detections       (inference)
 
-Steps work on one image; the networks on the batch. The model has torchvision's detection interface.
+Steps are written for one image and run for all of a batch (batch_steps.py). The model has torchvision's interface.
 """
 
 from __future__ import annotations
