@@ -6,7 +6,7 @@ device, where tensors have no values, anything that reads one fails by itself, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,12 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnn_edu.anchor_target import AnchorTargets, anchor_targets, label_anchors
 from rcnn_edu.anchors import base_anchors, grid_anchors
+from rcnn_edu.batch_steps import all_anchors, all_objects, all_rpn_losses, label_all, sample_all
 from rcnn_edu.boxes import box_iou, clip_boxes, decode_boxes, encode_boxes
 from rcnn_edu.classifier import classifier_loss
-from rcnn_edu.config import ProposalTargetConfig
+from rcnn_edu.config import AnchorTargetConfig, ProposalTargetConfig
 from rcnn_edu.crop_pooling import crop_pool
 from rcnn_edu.preprocessing import preprocess
 from rcnn_edu.proposal_target import ProposalTargets, expand_targets, proposal_targets
+from rcnn_edu.rpn import RPNOutput
 from rcnn_edu.rpn_loss import rpn_loss
 
 SIZE = (128, 160)
@@ -142,6 +144,18 @@ def crop_backward(x: dict[str, Tensor], **options: Any) -> None:
     crop_pool(x["features"], rois, **options).sum().backward()
 
 
+def batch_backward(x: dict[str, Tensor], counts: Sequence[int] = (3, 0)) -> None:
+    """Steps 05, 06 and 07 for a batch of two images of different sizes, forward and backward."""
+    device, sizes = x["anchors"].device, [SIZE, (96, 128)]
+    maps = (torch.randn(2, columns * 9, 8, 10, device=device, requires_grad=True) for columns in (2, 4))
+    anchors = all_anchors(RPNOutput(*maps), x["anchors"][:9], 16, sizes, [(8, 10), (6, 8)])
+    boxes, labels = ([x[key][:count] for count in counts] for key in ("gt_boxes", "gt_labels"))
+    objects = all_objects(boxes, labels, torch.ones(2, 4, device=device))
+    wanted = label_all(anchors, objects, AnchorTargetConfig(), [None, None])
+    torch.stack(list(all_rpn_losses(anchors, wanted, 3.0))).sum().backward()
+    sample_all([x["proposals"], x["proposals"][:50]], objects, ProposalTargetConfig(), [None, None])
+
+
 STEPS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "preprocess": lambda x: preprocess(x["image"]),
     "grid_anchors": lambda x: grid_anchors((8, 10), 16, x["anchors"][:9]),
@@ -159,6 +173,8 @@ STEPS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "targets with a generator of the CPU": with_generator,
     "expand_targets": lambda x: expand_targets(sampled_rois(x).targets, sampled_rois(x).labels, 4),
     "classifier_loss": classifier_backward,
+    "a batch": batch_backward,
+    "a batch without objects": lambda x: batch_backward(x, (0, 0)),
     "crop_pool": crop_backward,
     "crop_pool, differentiable RoIs": lambda x: crop_backward(x, differentiable_rois=True),
 }
