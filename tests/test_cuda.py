@@ -136,17 +136,18 @@ def test_no_rois_at_all_give_no_crops() -> None:
     assert not gradient.any()
 
 
-def small_config() -> Config:
-    """ResNet-50 on small images, few RoIs."""
+def small_config(backbone: str = "resnet50") -> Config:
+    """Small images, few RoIs."""
     return tiny_config(
-        backbone="resnet50", pretrained=False, rpn_channels=None, anchors=AnchorConfig(scales=(1.0, 2.0, 4.0)),
+        backbone=backbone, pretrained=False, rpn_channels=None, anchors=AnchorConfig(scales=(1.0, 2.0, 4.0)),
         preprocessing=PreprocessingConfig(160, 240),
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenet_v2"])
 @pytest.mark.parametrize("mode", ["crop", "align"])
-def test_the_whole_model_gives_the_same_losses_and_gradients(mode: Mode) -> None:
-    config = replace(small_config(), crop_pooling=CropPoolingConfig(mode=mode))
+def test_the_whole_model_gives_the_same_losses_and_gradients(mode: Mode, backbone: str) -> None:
+    config = replace(small_config(backbone), crop_pooling=CropPoolingConfig(mode=mode))
     images = [torch.rand(3, 160, 208), torch.rand(3, 140, 160)]
     targets = [{"boxes": random_boxes(n, (120, 150), smallest=30), "labels": torch.randint(1, 4, (n,))} for n in (3, 1)]
     losses, gradients = {}, {}
