@@ -59,7 +59,7 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     def _depthwise(self, x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
         """Each channel by itself, in float32 even under autocast."""
-        # The CPU's bfloat16 gradient is 40 times slower than float32's if there is a stride. On a GPU, torch has kernels
+        # The CPU's bfloat16 gradient is 40 times slower than float32's if there is a stride. For a GPU torch has kernels
         # of its own for float32 in rows; for channels last it asks cuDNN, which builds seconds for each new size. The
         # strides of a weight (C, 1, 3, 3) decide too, and `contiguous()` leaves them: to it, both layouts are the same.
         with torch.autocast(x.device.type, enabled=False):
