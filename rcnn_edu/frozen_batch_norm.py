@@ -59,9 +59,9 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     def _depthwise(self, x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
         """Each channel by itself, in float32 even under autocast."""
-        # The CPU's bfloat16 gradient is 40 times slower than float32's if there is a stride. For a GPU torch has kernels
-        # of its own for float32 in rows; for channels last it asks cuDNN, which builds seconds for each new size. The
-        # strides of a weight (C, 1, 3, 3) decide too, and `contiguous()` leaves them: to it, both layouts are the same.
+        # The CPU's bfloat16 gradient is 40 times slower than float32's with a stride. For a GPU torch has kernels
+        # of its own, for float32 in rows; for channels last it asks cuDNN, which spends seconds on each new size. The
+        # strides of a weight (C, 1, 3, 3) decide too, and `contiguous()` leaves them: both layouts are the same to it.
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(weight.dtype)
             if x.is_cuda:
