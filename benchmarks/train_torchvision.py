@@ -65,6 +65,13 @@ class Options:
     """CPU threads (none: as many as torch chooses)."""
     workers: int = 2
     """Processes that decode images."""
+    target_sizes: tuple[int, ...] | None = None
+    """Shorter sides in pixels, one of which is drawn for each step; with nothing behind it: always the target size
+    (none: the recipe's)."""
+    learning_rate: float | None = None
+    """After the warm-up (none: the recipe's)."""
+    clip_norm: float | None = None
+    """Scale gradients down to this norm (none: the recipe's)."""
     seed: int = 0
     """Of the initial weights, the order of the images, the flips and the sampling."""
     checkpoint_every: int = 100
@@ -131,6 +138,9 @@ def training_config(options: Options) -> TrainConfig:
         workers=options.workers,
         seed=options.seed,
         steps=options.steps or recipe.steps,
+        target_sizes=recipe.target_sizes if options.target_sizes is None else options.target_sizes,
+        learning_rate=options.learning_rate or recipe.learning_rate,
+        clip_norm=options.clip_norm or recipe.clip_norm,
         checkpoint_every=options.checkpoint_every,
     )
 

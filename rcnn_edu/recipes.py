@@ -114,11 +114,12 @@ def mobile(data: str = "voc2007") -> TrainConfig:
         amp="auto",
         steps=6000,
         batch_size=4,
-        learning_rate=1e-2,
+        target_sizes=(288, 320, 352, 384, 416),
+        learning_rate=2e-2,
         weight_decay=1e-4,
         schedule="cosine",
         warmup_steps=200,
-        clip_norm=10.0,
+        clip_norm=1.0,  # large steps kill the last layer's ReLU6: docs/recipes.md
         checkpoint_every=250,
     )
 

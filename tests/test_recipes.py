@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -117,9 +118,12 @@ def test_the_options_in_the_documentation_are_there() -> None:
         cells = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")]
         return [found[1].split() for found in (re.search(r"`(--[^`]+)`", cell) for cell in cells) if found]
 
-    article, without_align = commands(ladder)
     mobile = ["--recipe", "mobile"]
-    assert parse_training([*mobile, *article]) != parse_training([*mobile, *without_align]) != RECIPES["mobile"]()
+    article, *rungs = commands(ladder)
+    steps = [parse_training([*mobile, *command]) for command in (article, *rungs)]
+    assert len(steps) == 5
+    assert all(one != next_one for one, next_one in itertools.pairwise(steps))
+    assert replace(steps[-1], steps=RECIPES["mobile"]().steps) == RECIPES["mobile"]()  # the ladder ends at the recipe
     settings = [command for command in commands(looks) if command[0] != "--recipe"]  # that is the table's heading
     assert len(settings) >= 9
     for command in settings:

@@ -165,7 +165,7 @@ def test_depthwise_convolutions_stay_in_float32_on_a_cpu_and_only_they(
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
     """The recipe on small images, two a step."""
-    recipe = replace(mobile(), model=replace(config, backbone_weights=None), batch_size=2, log_every=1)
+    recipe = replace(mobile(), model=replace(config, backbone_weights=None), batch_size=2, target_sizes=(), log_every=1)
     monkeypatch.setattr(train_torchvision, "mobile", lambda: recipe)
 
 
