@@ -22,10 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 from rcnn_edu import anchor_target, proposal_target
 from rcnn_edu.anchor_target import AnchorTargets, inside_image
 from rcnn_edu.anchors import grid_anchors
-from rcnn_edu.classifier import ClassifierOutput, Detections, confident, without_repeats
+from rcnn_edu.batch_nms import batched_nms_of_each, nms_of_each
+from rcnn_edu.classifier import ClassifierOutput, Detections, confident
 from rcnn_edu.config import AnchorTargetConfig, DetectionConfig, ProposalConfig, ProposalTargetConfig
 from rcnn_edu.image_batch import Size, own_part
-from rcnn_edu.nms import nms
 from rcnn_edu.proposal_layer import candidates
 from rcnn_edu.proposal_target import ProposalTargets
 from rcnn_edu.rpn import RPNOutput
@@ -117,10 +117,7 @@ def all_rpn_losses(anchors: Anchors, wanted: AnchorTargets, sigma: float) -> RPN
 
 
 def propose_all(anchors: Anchors, config: ProposalConfig, differentiable: bool = False) -> list[Tensor]:
-    """The boxes `(P, 4)` that `propose` finds in each image, with gradients to the coefficients if wanted.
-
-    Suppression is done image by image: each has a number of boxes of its own left.
-    """
+    """The boxes `(P, 4)` that `propose` finds in each image, with gradients to the coefficients if wanted."""
     objectness = anchors.class_scores.detach().float().softmax(dim=2)[..., 1]
     objectness = torch.where(anchors.exist, objectness, -torch.inf)
     coefficients = anchors.coefficients if differentiable else anchors.coefficients.detach()
@@ -128,10 +125,8 @@ def propose_all(anchors: Anchors, config: ProposalConfig, differentiable: bool =
     boxes, scores, _ = torch.vmap(step, in_dims=(0, 0, None, 0))(
         objectness, coefficients, anchors.boxes, anchors.image_sizes
     )
-    return [
-        some[nms(some.detach(), score, config.nms_threshold, max_kept=config.post_nms_top_n)]
-        for some, score in zip(boxes, scores, strict=True)
-    ]
+    kept = nms_of_each(boxes.detach(), scores, config.nms_threshold, config.post_nms_top_n)
+    return [some[rows] for some, rows in zip(boxes, kept, strict=True)]
 
 
 def sample_all(
@@ -174,9 +169,12 @@ def detect_all(
     region, boxes, label, scores = confident(
         *output, torch.cat(list(rois)), sizes[image], config.score_threshold, target_std
     )
-    counts = (image[region] == torch.arange(len(rois), device=image.device)[:, None]).sum(dim=1).tolist()
-    parts = zip(boxes.split(counts), label.split(counts), scores.split(counts), strict=True)
-    return [without_repeats(*of_image, config) for of_image in parts]
+    kept = batched_nms_of_each(
+        boxes, scores, label, image[region], len(rois), config.nms_threshold, config.max_detections
+    )
+    rows, counts = torch.cat(kept), [len(one) for one in kept]
+    parts = zip(boxes[rows].split(counts), label[rows].split(counts), scores[rows].split(counts), strict=True)
+    return [Detections(*of_image) for of_image in parts]
 
 
 def _keys_of_anchors(anchors: Anchors, generators: Generators) -> Tensor:

@@ -131,7 +131,8 @@ def detections(
     _, boxes, label, scores = confident(
         class_scores, coefficients, rois, image_size, config.score_threshold, target_std
     )
-    return without_repeats(boxes, label, scores, config)
+    kept = batched_nms(boxes, scores, label, config.nms_threshold, max_kept=config.max_detections)
+    return Detections(boxes[kept], label[kept], scores[kept])
 
 
 def confident(
@@ -158,9 +159,3 @@ def confident(
     boxes = clip_boxes(decode_boxes(rois[region], own * std), size)
     usable = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return region, boxes, label, torch.where(usable, scores, torch.nan)
-
-
-def without_repeats(boxes: Tensor, label: Tensor, scores: Tensor, config: DetectionConfig) -> Detections:
-    """The second half of `detections`: suppress within each class, and keep the best. A score of NaN is left out."""
-    kept = batched_nms(boxes, scores, label, config.nms_threshold, max_kept=config.max_detections)
-    return Detections(boxes[kept], label[kept], scores[kept])

@@ -85,7 +85,7 @@ def batched_nms(
     classes: `(N,)` integers. Returns the kept indices over all classes, best score first.
     """
     if boxes.device.type != "cpu":  # all classes in one pass: a GPU would make Python wait once for each
-        return nms(_apart(boxes, classes), scores, iou_threshold, max_kept)
+        return nms(apart(boxes, classes), scores, iou_threshold, max_kept)
     survivors = [torch.empty(0, dtype=torch.int64, device=boxes.device)]
     for label in classes.unique():
         rows = torch.nonzero(classes == label)[:, 0]
@@ -94,20 +94,30 @@ def batched_nms(
     return kept[torch.argsort(scores[kept], descending=True, stable=True)][:max_kept]
 
 
-def _apart(boxes: Tensor, classes: Tensor) -> Tensor:
-    """The boxes, those of each class moved to where no other's are; in float64, where that changes no overlap."""
+def apart(boxes: Tensor, groups: Tensor) -> Tensor:
+    """`(N, 4)` boxes in float64, those of each group moved to where no other's are; that changes no overlap within it.
+
+    groups: `(N,)` integers from 0.
+    """
     if len(boxes) == 0:
         return boxes.double()
     finite = torch.where(torch.isfinite(boxes), boxes, 0.0).double()
-    return boxes.double() + (classes.double() * (finite.max() - finite.min() + 1))[:, None]
+    return boxes.double() + (groups.double() * (finite.max() - finite.min() + 1))[:, None]
+
+
+def just_below(threshold: float, dtype: torch.dtype) -> float:
+    """What a number of `dtype` must be above, to be above `threshold` when it is compared in float64.
+
+    The greedy loop compares so, and there a float32 of 0.3 is above 0.3; comparing tensors takes it for equal.
+    """
+    if dtype == torch.float32 and (rounded := float(np.float32(threshold))) > threshold:
+        return float(np.nextafter(np.float32(rounded), np.float32(-1)))
+    return threshold
 
 
 def _free(boxes: Tensor, kept: Tensor, iou_threshold: float) -> Tensor:
     """`(N,)` mask of the boxes that no kept box suppresses."""
-    # The greedy loop compares in float64, where a float32 of 0.3 is above 0.3: compare with the float32 just below.
-    threshold = iou_threshold
-    if boxes.dtype == torch.float32 and (threshold := float(np.float32(iou_threshold))) > iou_threshold:
-        threshold = float(np.nextafter(np.float32(threshold), np.float32(-1)))
+    threshold = just_below(iou_threshold, boxes.dtype)
     free = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
     at_once = max(
         1, BLOCK // 2 if boxes.device.type == "cpu" else len(kept)

@@ -214,17 +214,17 @@ def test_batched_nms_is_nms_class_by_class(max_kept: int | None) -> None:
 
 
 @pytest.mark.parametrize("max_kept", [None, 7])
-def test_a_gpus_one_pass_over_classes_moved_apart_keeps_the_same(max_kept: int | None) -> None:
+def test_a_gpus_one_pass_over_classes_movedapart_keeps_the_same(max_kept: int | None) -> None:
     boxes = torch.cat([jittered(random_boxes(12), 10, pixels=9), torch.tensor([[0.0, 0, math.inf, 5]])])
     scores, classes = torch.rand(len(boxes)), torch.randint(0, 4, (len(boxes),))
     scores[::9] = torch.nan
-    apart = nms_module._apart(boxes, classes)
+    apart = nms_module.apart(boxes, classes)
     for label in range(4):
         own = classes == label
         shift = apart[own][:-1] - boxes[own][:-1].double()
         assert (shift == shift[0, 0]).all()  # nothing but moved: no overlap changes
     assert nms(apart, scores, 0.4, max_kept).tolist() == batched_nms(boxes, scores, classes, 0.4, max_kept).tolist()
-    assert nms_module._apart(boxes[:0], classes[:0]).shape == (0, 4)
+    assert nms_module.apart(boxes[:0], classes[:0]).shape == (0, 4)
 
 
 def test_batched_nms_agrees_with_torchvision() -> None:
