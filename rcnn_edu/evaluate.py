@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from rcnn_edu.checkpoint import checkpoint_path, load, seen_in_training
 from rcnn_edu.cli import run_program, use_bfloat16
+from rcnn_edu.config import Config
 from rcnn_edu.data.choose import DetectionDataset, choose_validation
 from rcnn_edu.data.loader import usable_workers
 from rcnn_edu.distributed import Processes, start_processes
@@ -47,6 +48,10 @@ class EvaluateConfig:
     """Compute in bfloat16; auto: if the processor is faster at it."""
     workers: int = 2
     """Processes that decode images."""
+    target_size: int | None = None
+    """Shorter side in pixels; the limit of the longer one changes in proportion (none: the model's)."""
+    nms_threshold: float | None = None
+    """IoU above which the better of two detections of a class suppresses the other (none: the model's)."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def evaluate(config: EvaluateConfig) -> VOCResult | None:
                     f"{checkpoint_path(config.model)}: detects {', '.join(model.classes)}; "
                     f"the dataset is read with {', '.join(dataset.classes)}; give the model's with --classes"
                 )
+            model.config = changed(model.config, config.target_size, config.nms_threshold)
         if processes.first:
             warn_if_seen(model, dataset.image_ids)
         bfloat16, skip_bad = use_bfloat16(config.amp, device), config.data.skip_bad
@@ -127,12 +133,27 @@ def evaluate(config: EvaluateConfig) -> VOCResult | None:
         return _report(config, model, dataset, results) if processes.first else None
 
 
+def changed(config: Config, target_size: int | None, nms_threshold: float | None) -> Config:
+    """A model's numbers with another size of image and another threshold; none: as it is. Raises `UserError`."""
+    preprocessing, detection = config.preprocessing, config.detection
+    try:
+        if target_size is not None:
+            longest = round(preprocessing.max_size * target_size / preprocessing.target_size)
+            preprocessing = replace(preprocessing, target_size=target_size, max_size=longest)
+        if nms_threshold is not None:
+            detection = replace(detection, nms_threshold=nms_threshold)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return replace(config, preprocessing=preprocessing, detection=detection)
+
+
 def _report(
     config: EvaluateConfig, model: FasterRCNN, dataset: DetectionDataset, results: Sequence[Result]
 ) -> VOCResult:
     """Measure, print, and write what was asked for."""
     voc, coco = measure(results, model.config.num_classes)
-    print(f"{config.model} on {len(results)} images of {config.data.data}")
+    size, threshold = model.config.preprocessing.target_size, model.config.detection.nms_threshold
+    print(f"{config.model} on {len(results)} images of {config.data.data}, {size} pixels, NMS at {threshold:g}")
     if dataset.problems or len(results) < len(dataset):
         lost = len(dataset) - len(results)
         print(f"left out with --skip-bad: {len(dataset.problems)} objects or images when reading, {lost} when decoding")

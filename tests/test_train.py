@@ -11,12 +11,16 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from rcnn_edu import evaluate
+from rcnn_edu.boxes import box_iou
 from rcnn_edu.checkpoint import load, read_checkpoint
+from rcnn_edu.config import Config, DetectionConfig, PreprocessingConfig
 from rcnn_edu.data import SHAPE_CLASSES, write_shapes
 
 SMALL = """
@@ -200,6 +204,49 @@ def test_evaluate_prints_every_average_precision(finished: tuple[Path, str], sha
         assert part in done.stdout
     assert "WARNING" not in done.stderr
     assert json.loads((tmp_path / "ap.json").read_text()) == json.loads((finished[0] / "ap.json").read_text())
+
+
+def largest_overlap(images: list[dict[str, Any]]) -> float:
+    """IoU of the two detections of one class in one image that overlap most."""
+    most = 0.0
+    for image in images:
+        for label in SHAPE_CLASSES:
+            boxes = [one["box"] for one in image["detections"] if one["label"] == label]
+            if len(boxes) > 1:
+                most = max(most, float(box_iou(torch.tensor(boxes), torch.tensor(boxes)).fill_diagonal_(0).max()))
+    return most
+
+
+def test_evaluating_with_another_threshold_and_size(finished: tuple[Path, str], shapes: Path, tmp_path: Path) -> None:
+    def detections(*options: str) -> list[dict[str, Any]]:
+        evaluate.main([
+            str(finished[0]), "--data", str(shapes), "--classes", *SHAPE_CLASSES, "--workers", "0",
+            "--output", str(tmp_path), *options,
+        ])  # fmt: skip
+        found: list[dict[str, Any]] = json.loads((tmp_path / "detections.json").read_text())
+        return found
+
+    usual = detections()
+    assert detections("--nms-threshold", "0.3", "--target-size", "96") == usual  # the model's own
+    assert 0 < largest_overlap(usual) < 0.31  # corners are written with two digits
+    assert largest_overlap(detections("--nms-threshold", "0.1")) < 0.11
+    assert largest_overlap(detections("--nms-threshold", "0.8")) > 0.5
+    assert detections("--target-size", "64") != usual
+
+
+def test_a_size_changes_the_limit_of_the_longer_side_with_it() -> None:
+    config = evaluate.changed(Config(), 300, None)
+    assert config == Config(preprocessing=PreprocessingConfig(300, 500))
+    assert evaluate.changed(config, None, None) == config
+    assert evaluate.changed(config, None, 0.5).detection == DetectionConfig(nms_threshold=0.5)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--nms-threshold", "1.5"), ("--target-size", "0")])
+def test_a_threshold_or_size_that_cannot_be_is_refused(
+    refuse: Refuse, finished: tuple[Path, str], shapes: Path, option: str, value: str
+) -> None:
+    arguments = command("evaluate", finished[0], "--data", shapes, "--classes", *SHAPE_CLASSES, option, value)
+    refuse(arguments, option[2:].replace("-", "_"), value)
 
 
 def test_evaluating_on_trained_images_is_announced(finished: tuple[Path, str], shapes: Path) -> None:
