@@ -121,7 +121,7 @@ def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) 
 
         def classified(features: Tensor, rois: Sequence[Tensor]) -> Any:
             crops.append(sum(map(len, rois)))
-            return model.classifier(model.crop(features, rois)) if plain else classify(features, rois)
+            return model.classifier(*model.crop([features], rois)) if plain else classify(features, rois)
 
         def counted(*args: Any) -> list[Tensor]:
             proposed = propose_all(*args)

@@ -42,24 +42,50 @@ def crop_pool(
     differentiable_rois: let gradients reach the RoIs' coordinates ("crop" only: `roi_align` has no such gradient).
     Raises `ValueError` when the lists differ in length or RoIs are not `(R, 4)`.
     """
-    if len(rois) != features.shape[0]:
-        raise ValueError(f"one tensor of RoIs per image is needed; got {len(rois)} for {features.shape[0]} images")
+    return crop_maps([features], rois, stride, output_size, mode=mode, differentiable_rois=differentiable_rois)[0]
+
+
+def crop_maps(
+    maps: Sequence[Tensor],
+    rois: Sequence[Tensor],
+    stride: int = 16,
+    output_size: int = 7,
+    *,
+    mode: Literal["crop", "align"] = "crop",
+    differentiable_rois: bool = False,
+) -> list[Tensor]:
+    """`crop_pool` of several maps with the same rows and columns: where to read is computed once for all."""
     for image, boxes in enumerate(rois):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"RoIs must be (R, 4); those of image {image} are {tuple(boxes.shape)}")
+    for features in maps:
+        if len(rois) != features.shape[0]:
+            raise ValueError(f"one tensor of RoIs per image is needed; got {len(rois)} for {features.shape[0]} images")
+        if features.shape[2:] != maps[0].shape[2:]:
+            raise ValueError(f"maps must have one size; got {tuple(maps[0].shape)} and {tuple(features.shape)}")
     if mode == "align":
         if differentiable_rois:
             raise ValueError('differentiable_rois needs mode="crop": roi_align has no gradient for its RoIs')
-        aligned = torchvision.ops.roi_align(
-            features.float(), [boxes.detach().float() for boxes in rois], output_size, 1 / stride, aligned=True
-        )
-        return aligned.to(features.dtype)
+        return [_align(features, rois, stride, output_size) for features in maps]
     if mode != "crop":
         raise ValueError(f'mode must be "crop" or "align"; got "{mode}"')
     if not differentiable_rois:
         rois = [boxes.detach() for boxes in rois]
-    x, y = sampling_points(torch.cat(list(rois)).float(), stride, output_size)
-    return _pool_by_gather(features, x, y, [len(boxes) for boxes in rois])
+    points = torch.stack(sampling_points(torch.cat(list(rois)).float(), stride, output_size))
+    height, width = maps[0].shape[2:]
+    cells, weights = _places(points, (height, width), [len(boxes) for boxes in rois])
+    crops = []
+    for features in maps:
+        table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        rows = _weighted_sums(table, cells, weights)
+        crops.append(rows.unflatten(0, (-1, output_size, output_size)).permute(0, 3, 1, 2))
+    return crops
+
+
+def _align(features: Tensor, rois: Sequence[Tensor], stride: int, output_size: int) -> Tensor:
+    boxes = [some.detach().float() for some in rois]
+    aligned = torchvision.ops.roi_align(features.float(), boxes, output_size, 1 / stride, aligned=True)
+    return aligned.to(features.dtype)
 
 
 def affine_matrices(rois: Tensor, feature_size: tuple[int, int], stride: int = 16) -> Tensor:
@@ -87,24 +113,21 @@ def sampling_points(rois: Tensor, stride: int, output_size: int) -> tuple[Tensor
     return points[:, 0], points[:, 1]
 
 
-def _pool_by_gather(features: Tensor, x: Tensor, y: Tensor, counts: Sequence[int]) -> Tensor:
-    """Each sample as a weighted sum of four rows of a (cells, C) table: one embedding_bag.
+def _places(points: Tensor, feature_size: tuple[int, int], counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Which four cells each sample reads and what they weigh: two `(S, 4)`, S = ΣR·n·n, for an embedding_bag.
 
-    x, y: `(R, n)`, where the RoIs of all images read; counts: RoIs of each image.
+    points: `(2, R, n)`, x and y where the RoIs of all images read; feature_size: (H, W) of the map, whose cells are the
+    rows of a table `(B·H·W, C)`; counts: RoIs of each image.
     """
-    channels, height, width = features.shape[1:]
-    table = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    size = x.shape[1]
+    height, width = feature_size
     first = torch.tensor([i * height * width for i, count in enumerate(counts) for _ in range(count)])
-    first = first.long().to(x.device, non_blocking=True)  # long: it is empty if there are no RoIs
-    columns, column_weights = _neighbours(x, width)
-    rows, row_weights = _neighbours(y, height)
+    first = first.long().to(points.device, non_blocking=True)  # long: it is empty if there are no RoIs
+    (columns, rows), (column_weights, row_weights) = _neighbours(points, feature_size)
     # (R, n, 1, 2, 1) with (R, 1, n, 1, 2): every row of samples with every column, two neighbours each way
     starts = first[:, None, None] + rows * width
     cells = starts[:, :, None, :, None] + columns[:, None, :, None, :]
     weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
-    crops = _weighted_sums(table, cells.reshape(-1, 4), weights.reshape(-1, 4))
-    return crops.unflatten(0, (-1, size, size)).permute(0, 3, 1, 2)
+    return cells.reshape(-1, 4), weights.reshape(-1, 4)
 
 
 def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
@@ -123,10 +146,15 @@ def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
     return crops
 
 
-def _neighbours(position: Tensor, cells: int) -> tuple[Tensor, Tensor]:
-    """The two cells beside each position and their bilinear weights, both `(R, n, 2)`; cells off the map weigh 0."""
-    first = position.detach().floor()
+def _neighbours(points: Tensor, feature_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The two cells beside each x and y `(2, R, n)`, and their bilinear weights, both `(2, R, n, 2)`.
+
+    Cells off the map weigh 0.
+    """
+    first = points.detach().floor()
     neighbours = torch.stack([first, first + 1], dim=-1)
-    weights = torch.stack([first + 1 - position, position - first], dim=-1)
-    on_map = (neighbours >= 0) & (neighbours <= cells - 1)
-    return neighbours.long().clamp(0, cells - 1), torch.where(on_map, weights, 0.0)
+    weights = torch.stack([first + 1 - points, points - first], dim=-1)
+    last = torch.tensor([feature_size[1] - 1, feature_size[0] - 1]).to(points.device, non_blocking=True)
+    last = last[:, None, None, None]
+    on_map = (neighbours >= 0) & (neighbours <= last)
+    return torch.minimum(neighbours.long().clamp(min=0), last), torch.where(on_map, weights, 0.0)

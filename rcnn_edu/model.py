@@ -43,7 +43,7 @@ from rcnn_edu.classifier import (
     mean_over_space,
 )
 from rcnn_edu.config import Config, ProposalConfig
-from rcnn_edu.crop_pooling import crop_pool
+from rcnn_edu.crop_pooling import crop_maps
 from rcnn_edu.frozen_batch_norm import weights_made_once
 from rcnn_edu.image_batch import ImageBatch, Size, own_part, prepare_images
 from rcnn_edu.proposal_layer import Proposals, propose
@@ -218,16 +218,14 @@ class FasterRCNN(nn.Module):
         generator = generator or self.generator
         return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, generator)
 
-    def crop(self, features: Tensor, rois: Sequence[Tensor]) -> Tensor:
-        """Crops of all RoIs of the batch."""
-        pooling = self.config.crop_pooling
-        return crop_pool(
-            features, rois, self.config.anchors.stride, pooling.output_size,
-            mode=pooling.mode, differentiable_rois=pooling.differentiable_rois,
-        )  # fmt: skip
+    def crop(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> list[Tensor]:
+        """Crops of all RoIs of the batch, from each map."""
+        pooling, stride = self.config.crop_pooling, self.config.anchors.stride
+        options: dict[str, Any] = {"mode": pooling.mode, "differentiable_rois": pooling.differentiable_rois}
+        return crop_maps(maps, rois, stride, pooling.output_size, **options)
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
-        """`self.classifier(self.crop(features, rois))`, with less arithmetic: see tail.py."""
+        """`self.classifier(*self.crop([features], rois))`, with less arithmetic: see tail.py."""
         maps = cast(Tail, self.classifier.tail).project(features)
         if torch.is_grad_enabled() or features.is_cuda:
             return self._classify(maps, rois)
@@ -241,7 +239,7 @@ class FasterRCNN(nn.Module):
         return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
     def _classify(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> ClassifierOutput:
-        described = cast(Tail, self.classifier.tail).finish(*(self.crop(one, rois) for one in maps))
+        described = cast(Tail, self.classifier.tail).finish(*self.crop(maps, rois))
         return self.classifier.predict(mean_over_space(described))
 
     def final_boxes(self, output: ClassifierOutput, rois: Tensor, image_size: Size) -> Detections:

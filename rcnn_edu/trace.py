@@ -98,7 +98,7 @@ def trace(model: FasterRCNN, image: Tensor, target: Target | None = None) -> Tra
         rois = sampled.rois
         training = {"gt_boxes": gt_boxes, "anchor_targets": wanted, "proposal_targets": sampled}
         training["rpn_loss"] = rpn_loss(rpn_scores, coefficients, wanted, model.config.rpn_sigma)
-    crops = model.crop(features, [rois])
+    crops = model.crop([features], [rois])[0]
     fc7 = model.classifier.fc7(crops)
     output = model.classifier.predict(fc7)
     if target is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnn_edu import crop_pooling
-from rcnn_edu.crop_pooling import affine_matrices, crop_pool
+from rcnn_edu.crop_pooling import affine_matrices, crop_maps, crop_pool
 
 
 def expanded_form(features: Tensor, rois: Sequence[Tensor], stride: int = 16, output_size: int = 7) -> Tensor:
@@ -126,6 +126,22 @@ def test_each_image_is_read_by_its_own_rois_in_order() -> None:
     inside = torch.tensor([[10.0, 10, 50, 50]])
     crops = pooled(features, [inside.expand(2, 4), inside.expand(1, 4), inside.expand(3, 4)])
     assert crops.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 0, 1, 2, 2, 2])
+
+
+@pytest.mark.parametrize("mode", ["crop", "align"])
+def test_several_maps_are_cropped_as_each_alone(mode: Literal["crop", "align"]) -> None:
+    maps = [torch.randn(2, channels, 7, 9, requires_grad=True) for channels in (3, 5)]
+    rois = [random_boxes(4, (112, 144)), random_boxes(2, (112, 144))]
+    for crops, features in zip(crop_maps(maps, rois, mode=mode), maps, strict=True):
+        alone = crop_pool(features, rois, mode=mode)
+        assert torch.equal(crops, alone)
+        gradients = [torch.autograd.grad((some * some).sum(), features)[0] for some in (crops, alone)]
+        assert torch.equal(*gradients)
+
+
+def test_maps_of_different_sizes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"one size; got \(1, 3, 4, 4\) and \(1, 3, 4, 5\)"):
+        crop_maps([torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 5)], [torch.zeros(1, 4)])
 
 
 @pytest.mark.parametrize("mode", ["crop", "align"])

@@ -36,7 +36,7 @@ def test_convolving_before_pooling_gives_the_numbers_and_gradients_of_convolving
 ) -> None:
     model = model_with(backbone, mode)
     features = torch.randn(1, model.head.out_channels, 7, 9, requires_grad=True)
-    plain = model.classifier(model.crop(features, [ROIS]))
+    plain = model.classifier(*model.crop([features], [ROIS]))
     quick = model.classify(features, [ROIS])
     torch.testing.assert_close(quick, plain, rtol=1e-4, atol=1e-4 * float(plain.class_scores.detach().abs().max()))
 
@@ -67,7 +67,7 @@ def test_a_few_rois_at_a_time_give_the_numbers_of_all_at_once(monkeypatch: pytes
     model = model_with("mobilenet_v2", "crop")
     features = torch.randn(3, model.head.out_channels, 7, 9)
     rois = [ROIS, ROIS[:0], ROIS.flip(0)]
-    together = model.classifier(model.crop(features, rois))
+    together = model.classifier(*model.crop([features], rois))
     for at_once in (1, 2, 5, 100):
         monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE", at_once)
         torch.testing.assert_close(model.classify(features, rois), together, rtol=1e-4, atol=1e-5)

@@ -78,7 +78,7 @@ def region_shapes(model: FasterRCNN) -> dict[str, tuple[int, ...]]:
     """Of the layers that see regions: the same for every photo."""
     device = next(model.parameters()).device
     rois = torch.zeros(model.config.test_proposals.post_nms_top_n, 4, device=device)
-    crops = model.crop(torch.zeros(1, model.head.out_channels, 2, 2, device=device), [rois])
+    crops = model.crop([torch.zeros(1, model.head.out_channels, 2, 2, device=device)], [rois])[0]
     described = model.classifier.tail(crops)
     fc7 = model.classifier.fc7(crops)
     output = model.classifier.predict(fc7)
