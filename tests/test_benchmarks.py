@@ -14,11 +14,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the package, not in it
 
-from benchmarks import compare_torchvision, gpu_busy
+from benchmarks import compare_torchvision, gpu_busy, operations
 from benchmarks.compare_torchvision import Options, Runner, build_both, check_work, main, peak_memory
 from benchmarks.peer import build_peer
 from benchmarks.report import INFERENCE, SIDES, TRAINING, Result, Side, largest_so_far, table
-from benchmarks.workload import Work, make_batch, measure_work, shortfall
+from benchmarks.workload import Batch, Work, make_batch, measure_work, shortfall
 from rcnn_edu.config import (
     AnchorConfig,
     Config,
@@ -155,6 +155,35 @@ def test_without_a_gpu_its_busy_share_is_refused(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         gpu_busy.main(["--data", "shapes"])
     assert "no GPU was found" in capsys.readouterr().err
+
+
+def test_operations_are_counted_and_views_are_none() -> None:
+    x = torch.ones(4)
+    with operations.Operations() as counted:
+        (x + 1).view(2, 2).t()[0].mul(2).add_(1)
+        torch.empty(3)
+    assert counted.by_name == {"add": 1, "mul": 1, "add_": 1}
+
+
+def test_more_images_are_few_more_operations_for_ours_and_many_for_the_peer(models: dict[Any, Any]) -> None:
+    def count(side: Side, mode: str, images: int) -> int:
+        batch = make_batch(1, 128, 160, 5, seed=1)
+        same = Batch(batch.images * images, batch.targets * images)
+        return operations.count(models[side], mode, same).total()
+
+    for mode in (TRAINING, INFERENCE):
+        ours, peer = (count(side, mode, 5) - count(side, mode, 1) for side in SIDES)
+        assert 0 < ours < peer / 3
+
+
+def test_the_program_that_counts_operations_prints_both(capsys: pytest.CaptureFixture[str]) -> None:
+    totals = operations.run(operations.Options(images=2, height=128, width=160, parts=3), CONFIG)
+    printed = capsys.readouterr().out
+    assert set(totals) == {TRAINING, INFERENCE}
+    for one in totals.values():
+        assert str(one["ours"]) in printed
+        assert str(one["torchvision"]) in printed
+    assert "_to_copy" in printed
 
 
 def test_the_peer_follows_the_configuration() -> None:
