@@ -235,7 +235,7 @@ def test_a_whole_training_step_waits_for_suppression_alone() -> None:
         assert {file for file, _ in where} <= {"batch_nms.py", "nms.py", "_ops.py", "boxes.py"}, where
         waits.append(len(caught))
     # Some a round, however many images: how many boxes are free, how many survive, and whether there are enough.
-    assert waits[0] == waits[1], waits
+    assert waits[0] == waits[1] <= 4, waits
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
