@@ -8,10 +8,11 @@ saves a pass over the feature map in each direction. The gradient of w is the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from rcnn_edu import winograd
 
@@ -52,13 +53,44 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         shift = self.shift if shift is None else shift
         if winograd.pays(self, x):
             if self.kept is None:
-                return winograd.convolve(x, self.weight, self.scale) + shift[:, None, None]
-            return winograd.convolve_mixed(x, self.kept.mixed_taps()) + shift[:, None, None]
-        weight = self.folded_weight()
-        return self._depthwise(x, weight, shift) if self.groups > 1 else self._conv_forward(x, weight, shift)
+                return winograd.convolve(x, self.weight, self.scale).add_(shift[:, None, None])
+            return winograd.convolve_mixed(x, self.kept.mixed_taps()).add_(shift[:, None, None])
+        return self._depthwise(x, shift) if self.groups > 1 else self._plain(x, shift)
 
-    def _depthwise(self, x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
+    def without_shift(self, x: Tensor) -> Tensor:
+        """As `forward`, for a shift that is added later."""
+        return self._plain(x, None)
+
+    def _plain(self, x: Tensor, shift: Tensor | None) -> Tensor:
+        weight = self.folded_weight()
+        with self._folded_again(weight):
+            return self._conv_forward(x, weight, shift)
+
+    def _folded_again(self, weight: Tensor) -> AbstractContextManager[None]:
+        """Within this, nothing keeps the folded `weight` for a gradient: it is folded once more when one is wanted.
+
+        That costs a multiplication and saves as much memory as the weight takes. On a CPU only: a GPU's memory seldom
+        is what a step is short of, its host's time often is.
+        """
+        if weight.is_cuda or not torch.is_grad_enabled():
+            return nullcontext()
+        place, version = weight.data_ptr(), self.weight._version
+
+        def keep(tensor: Tensor) -> Tensor | None:
+            return None if tensor.data_ptr() == place else tensor
+
+        def give(kept: Tensor | None) -> Tensor:
+            if kept is not None:
+                return kept
+            if self.weight._version != version:
+                raise RuntimeError("a convolution's weight was changed between the forward and the backward pass")
+            return self.folded_weight()
+
+        return saved_tensors_hooks(keep, give)
+
+    def _depthwise(self, x: Tensor, shift: Tensor) -> Tensor:
         """Each channel by itself, in float32 even under autocast."""
+        weight = self.folded_weight()
         # The CPU's bfloat16 gradient is 40 times slower than float32's with a stride. For a GPU torch has kernels
         # of its own, for float32 in rows; for channels last it asks cuDNN, which spends seconds on each new size. The
         # strides of a weight (C, 1, 3, 3) decide too, and `contiguous()` leaves them: both layouts are the same to it.

@@ -226,20 +226,21 @@ class FasterRCNN(nn.Module):
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
         """`self.classifier(*self.crop([features], rois))`, with less arithmetic: see tail.py."""
-        maps = cast(Tail, self.classifier.tail).project(features)
+        tail = cast(Tail, self.classifier.tail)
         if torch.is_grad_enabled() or features.is_cuda:
-            return self._classify(maps, rois)
+            return self._classify(self.crop(tail.project(features), rois))
         # Nothing is kept for a gradient, so on a CPU a few RoIs at a time make do with little memory.
-        with weights_made_once(self.classifier.tail):
+        maps = tail.project(features)
+        with weights_made_once(tail):
             outputs = [
-                self._classify([one[image : image + 1] for one in maps], [some])
+                self._classify(self.crop([one[image : image + 1] for one in maps], [some]))
                 for image, boxes in enumerate(rois)
                 for some in boxes.tensor_split(max(-(-len(boxes) // ROIS_AT_ONCE), 1))
             ]
         return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
-    def _classify(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> ClassifierOutput:
-        described = cast(Tail, self.classifier.tail).finish(*self.crop(maps, rois))
+    def _classify(self, crops: Sequence[Tensor]) -> ClassifierOutput:
+        described = cast(Tail, self.classifier.tail).finish(*crops)
         return self.classifier.predict(mean_over_space(described))
 
     def final_boxes(self, output: ClassifierOutput, rois: Tensor, image_size: Size) -> Detections:

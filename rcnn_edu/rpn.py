@@ -47,7 +47,7 @@ class RPN(nn.Module):
 
     def forward(self, features: Tensor) -> RPNOutput:
         """`(B, in_channels, H, W)` → scores `(B, 2·K, H, W)` and coefficients `(B, 4·K, H, W)`."""
-        hidden = F.relu(self._around(features))
+        hidden = F.relu(self._around(features), inplace=True)
         return RPNOutput(self.rpn_cls_score_net(hidden), self.rpn_bbox_pred_net(hidden))
 
     def _around(self, features: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class RPN(nn.Module):
         net = self.rpn_net
         if net.bias is None or not winograd.pays(net, features):
             return net(features)
-        return winograd.convolve(features, net.weight) + net.bias[:, None, None]
+        return winograd.convolve(features, net.weight).add_(net.bias[:, None, None])
 
 
 def _rows(maps: Tensor, feature_size: tuple[int, int], columns: int) -> Tensor:

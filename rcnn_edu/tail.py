@@ -54,19 +54,20 @@ class BottleneckTail(Tail):
 
     def project(self, features: Tensor) -> tuple[Tensor, ...]:
         """`(B, C, H, W)` → conv1's `(B, width, H, W)` and the shortcut's `(B, out_channels, H, W)`, without shift."""
-        return tuple(F.conv2d(features, conv.folded_weight()) for conv in self._opening())
+        return tuple(conv.without_shift(features) for conv in self._opening())
 
     def finish(self, *crops: Tensor) -> Tensor:
-        """`(R, width, n, n)` and `(R, out_channels, n, n)` → `(R, out_channels, n, n)`."""
+        """`(R, width, n, n)` and `(R, out_channels, n, n)`, both written over → `(R, out_channels, n, n)`."""
         layer4 = cast(nn.Sequential, self[0])
         first = cast(Bottleneck, layer4[0])
         conv1, shortcut_conv = self._opening()
         hidden, shortcut = crops
-        hidden = F.relu(hidden + conv1.shift.to(hidden.dtype)[:, None, None], inplace=True)
+        hidden = F.relu(hidden.add_(conv1.shift.to(hidden.dtype)[:, None, None]), inplace=True)
         # conv3 adds a shift of its own to the same sum, so the shortcut's comes along without another pass.
         conv3 = cast(FrozenBatchNormConv2d, first.conv3)
-        hidden = conv3(F.relu(first.conv2(hidden)), shift=conv3.shift + shortcut_conv.shift)
-        described: Tensor = layer4[1:](F.relu(hidden + shortcut, inplace=True))
+        hidden = F.relu(first.conv2(hidden), inplace=True)
+        shortcut.add_(conv3(hidden, shift=conv3.shift + shortcut_conv.shift))
+        described: Tensor = layer4[1:](F.relu(shortcut, inplace=True))
         return described
 
     def _opening(self) -> tuple[FrozenBatchNormConv2d, FrozenBatchNormConv2d]:

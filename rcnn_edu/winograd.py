@@ -82,11 +82,15 @@ def mixed_taps(weight: Tensor) -> Iterator[Tensor]:
 
 def convolve_mixed(x: Tensor, mixed: Iterable[Tensor]) -> Tensor:
     """As `convolve`, without gradients; mixed: what `mixed_taps` makes of the weight."""
-    parts: list[Tensor] = []
-    for mix, seen, taps in zip(_mixtures(x.dtype), _mixed_inputs(x), mixed, strict=True):
-        answered, outputs = torch.bmm(seen, taps).flatten(1), taps.shape[2]
-        parts = [parts[0].addmm_(mix.of_answers, answered) if parts else mix.of_answers @ answered]
-    return _joined(parts[0], (len(x), outputs, *x.shape[2:]))
+    seen, taps = _mixed_inputs(x), iter(mixed)
+    result: Tensor | None = None
+    for mix in _mixtures(x.dtype):
+        answered = torch.bmm(next(seen), next(taps))
+        outputs, flat = answered.shape[2], answered.flatten(1)
+        result = mix.of_answers @ flat if result is None else result.addmm_(mix.of_answers, flat)
+        del answered, flat  # before the next ones are made: memory is what this is short of
+    assert result is not None
+    return _joined(result, (len(x), outputs, *x.shape[2:]))
 
 
 class _Convolution(torch.autograd.Function):
@@ -119,10 +123,12 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     channels, outputs = x.shape[1], gradient.shape[1]
     wanted = _cut(gradient, TILE, start=0)
     of_taps = x.new_zeros(TAPS**2, outputs * channels)
-    for mix, seen in zip(_mixtures(x.dtype), _mixed_inputs(x), strict=True):
-        of_answers = (mix.of_answers.t() @ wanted).view(len(seen), -1, outputs)
-        of_mixed = torch.bmm(of_answers.transpose(1, 2), seen)
+    seen = _mixed_inputs(x)
+    for mix in _mixtures(x.dtype):
+        of_answers = (mix.of_answers.t() @ wanted).view(len(mix.of_taps), -1, outputs)
+        of_mixed = torch.bmm(of_answers.transpose(1, 2), next(seen))
         of_taps.addmm_(mix.of_taps.t(), of_mixed.flatten(1))
+        del of_answers, of_mixed
     # In the weight's own layout, channels last, so that nothing has to be turned round when it is added up.
     return (
         of_taps.view(-1, outputs, channels).transpose(0, 1).reshape(outputs, TAPS, TAPS, channels).permute(0, 3, 1, 2)
@@ -161,11 +167,12 @@ def _joined(result: Tensor, shape: tuple[int, ...]) -> Tensor:
     """`(16, N·D)` → `(B, D, H, W)`, of `shape`; what tiles have beyond the map is left out."""
     batch, channels, height, width = shape
     tiles = result.view(TILE, TILE, batch, _tiles(height), _tiles(width), channels)
-    joined = result.new_empty(batch, height, width, channels)
+    joined = torch.empty(shape, dtype=result.dtype, memory_format=torch.channels_last)
+    places = joined.permute(0, 2, 3, 1)
     for i, (y, y_tiles) in enumerate(_within(height, TILE, 0)):
         for j, (x, x_tiles) in enumerate(_within(width, TILE, 0)):
-            joined[:, y, x] = tiles[i, j, :, y_tiles, x_tiles]
-    return joined.permute(0, 3, 1, 2)
+            places[:, y, x] = tiles[i, j, :, y_tiles, x_tiles]
+    return joined
 
 
 def _within(side: int, size: int, start: int) -> Iterator[tuple[slice, slice]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d, fold_batch_norms
 
@@ -63,6 +64,33 @@ def test_outputs_and_gradients_are_those_of_convolution_and_frozen_batch_norm(pa
     for mine, theirs in zip(gradients, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-10, rtol=1e-10)
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+def test_the_folded_weight_is_not_kept_for_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = FrozenBatchNormConv2d(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8))
+    made: list[weakref.ref[Tensor]] = []
+    fold = FrozenBatchNormConv2d.folded_weight
+
+    def folded_weight(self: FrozenBatchNormConv2d) -> Tensor:
+        weight = fold(self)
+        made.append(weakref.ref(weight))
+        return weight
+
+    monkeypatch.setattr(FrozenBatchNormConv2d, "folded_weight", folded_weight)
+    found = together(torch.randn(1, 3, 9, 9, requires_grad=True))
+    assert len(made) == 1
+    assert made[0]() is None
+    found.sum().backward()
+    assert len(made) == 2  # once more, for the gradient
+
+
+def test_a_weight_that_was_changed_before_the_backward_pass_is_an_error() -> None:
+    together = FrozenBatchNormConv2d(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8))
+    found = together(torch.randn(1, 3, 9, 9, requires_grad=True))
+    with torch.no_grad():
+        together.weight.add_(1)
+    with pytest.raises(RuntimeError, match="changed between the forward and the backward pass"):
+        found.sum().backward()
 
 
 def test_only_the_convolutions_weight_can_learn() -> None:
