@@ -70,7 +70,7 @@ def as_on_a_gpu() -> Iterator[None]:
     """Inside, both models take on a CPU the ways that they take on a GPU."""
 
     def classify(model: FasterRCNN, features: Tensor, rois: Sequence[Tensor]) -> Any:
-        return model._classify(model.crop(model.classifier.tail.project(features), rois))  # type: ignore[operator]
+        return model._classify(model.classifier.tail.project(features), rois)  # type: ignore[operator]
 
     def batched(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float) -> Tensor:
         one_pass = boxes.numel() <= CUDA_LIMIT

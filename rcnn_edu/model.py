@@ -226,21 +226,20 @@ class FasterRCNN(nn.Module):
 
     def classify(self, features: Tensor, rois: Sequence[Tensor]) -> ClassifierOutput:
         """`self.classifier(*self.crop([features], rois))`, with less arithmetic: see tail.py."""
-        tail = cast(Tail, self.classifier.tail)
+        maps = cast(Tail, self.classifier.tail).project(features)
         if torch.is_grad_enabled() or features.is_cuda:
-            return self._classify(self.crop(tail.project(features), rois))
+            return self._classify(maps, rois)
         # Nothing is kept for a gradient, so on a CPU a few RoIs at a time make do with little memory.
-        maps = tail.project(features)
-        with weights_made_once(tail):
+        with weights_made_once(self.classifier.tail):
             outputs = [
-                self._classify(self.crop([one[image : image + 1] for one in maps], [some]))
+                self._classify([one[image : image + 1] for one in maps], [some])
                 for image, boxes in enumerate(rois)
                 for some in boxes.tensor_split(max(-(-len(boxes) // ROIS_AT_ONCE), 1))
             ]
         return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 
-    def _classify(self, crops: Sequence[Tensor]) -> ClassifierOutput:
-        described = cast(Tail, self.classifier.tail).finish(*crops)
+    def _classify(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> ClassifierOutput:
+        described = cast(Tail, self.classifier.tail).finish(*self.crop(maps, rois))
         return self.classifier.predict(mean_over_space(described))
 
     def final_boxes(self, output: ClassifierOutput, rois: Tensor, image_size: Size) -> Detections:

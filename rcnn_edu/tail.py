@@ -57,7 +57,7 @@ class BottleneckTail(Tail):
         return tuple(conv.without_shift(features) for conv in self._opening())
 
     def finish(self, *crops: Tensor) -> Tensor:
-        """`(R, width, n, n)` and `(R, out_channels, n, n)`, both written over → `(R, out_channels, n, n)`."""
+        """`(R, width, n, n)`, which is written over, and `(R, out_channels, n, n)` → `(R, out_channels, n, n)`."""
         layer4 = cast(nn.Sequential, self[0])
         first = cast(Bottleneck, layer4[0])
         conv1, shortcut_conv = self._opening()
@@ -66,8 +66,10 @@ class BottleneckTail(Tail):
         # conv3 adds a shift of its own to the same sum, so the shortcut's comes along without another pass.
         conv3 = cast(FrozenBatchNormConv2d, first.conv3)
         hidden = F.relu(first.conv2(hidden), inplace=True)
-        shortcut.add_(conv3(hidden, shift=conv3.shift + shortcut_conv.shift))
-        described: Tensor = layer4[1:](F.relu(shortcut, inplace=True))
+        hidden = conv3(hidden, shift=conv3.shift + shortcut_conv.shift)
+        # A new tensor for the sum, and not the shortcut's place: that would save some of a training step's memory at its
+        # peak, but with less of it at hand glibc has the system clear twice as many pages, a twentieth of the step.
+        described: Tensor = layer4[1:](F.relu(hidden + shortcut, inplace=True))
         return described
 
     def _opening(self) -> tuple[FrozenBatchNormConv2d, FrozenBatchNormConv2d]:
