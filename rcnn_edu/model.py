@@ -53,9 +53,9 @@ from rcnn_edu.tail import Tail
 from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
 
-ROIS_AT_ONCE = 60
-"""RoIs that the classifier sees at most at a time in inference on a CPU. What layer4 makes of so many, 60 · 49 · 2048
-numbers, stays below 32 MiB; for larger blocks glibc asks the system for fresh pages each time."""
+ROIS_AT_ONCE, ROIS_AT_ONCE_BFLOAT16 = 60, 150
+"""RoIs that the classifier sees at most at a time in inference on a CPU. What layer4 makes of so many, 49 · 2048
+numbers each, stays below 32 MiB; for larger blocks glibc asks the system for fresh pages each time."""
 
 
 class FasterRCNN(nn.Module):
@@ -230,11 +230,12 @@ class FasterRCNN(nn.Module):
         if torch.is_grad_enabled() or features.is_cuda:
             return self._classify(maps, rois)
         # Nothing is kept for a gradient, so on a CPU a few RoIs at a time make do with little memory.
+        at_once = ROIS_AT_ONCE_BFLOAT16 if maps[0].dtype == torch.bfloat16 else ROIS_AT_ONCE
         with weights_made_once(self.classifier.tail):
             outputs = [
                 self._classify([one[image : image + 1] for one in maps], [some])
                 for image, boxes in enumerate(rois)
-                for some in boxes.tensor_split(max(-(-len(boxes) // ROIS_AT_ONCE), 1))
+                for some in boxes.tensor_split(max(-(-len(boxes) // at_once), 1))
             ]
         return ClassifierOutput(*(torch.cat(parts) for parts in zip(*outputs, strict=True)))
 

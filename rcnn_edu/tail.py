@@ -67,8 +67,8 @@ class BottleneckTail(Tail):
         conv3 = cast(FrozenBatchNormConv2d, first.conv3)
         hidden = F.relu(first.conv2(hidden), inplace=True)
         hidden = conv3(hidden, shift=conv3.shift + shortcut_conv.shift)
-        # A new tensor for the sum, and not the shortcut's place: that would save some of a training step's memory at its
-        # peak, but with less of it at hand glibc has the system clear twice as many pages, a twentieth of the step.
+        # A new tensor for the sum, and not the shortcut's place: that would take a little less memory in training, but
+        # with less of it at hand glibc has the system clear more pages, for a twentieth of the step.
         described: Tensor = layer4[1:](F.relu(hidden + shortcut, inplace=True))
         return described
 
