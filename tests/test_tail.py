@@ -72,3 +72,21 @@ def test_a_few_rois_at_a_time_give_the_numbers_of_all_at_once(monkeypatch: pytes
         monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE", at_once)
         torch.testing.assert_close(model.classify(features, rois), together, rtol=1e-4, atol=1e-5)
     assert [len(part) for part in model.classify(features, [ROIS[:0]] * 3)] == [0, 0]
+
+
+@torch.no_grad()
+def test_a_few_rois_at_a_time_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_with("resnet50", "crop")
+    features = torch.randn(1, model.head.out_channels, 7, 9)
+    seen: list[int] = []
+    model.classifier.tail.get_submodule("0.1").register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    with torch.autocast("cpu", torch.bfloat16):
+        together = model.classify(features, [ROIS])
+        monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE_BFLOAT16", 2)
+        apart = model.classify(features, [ROIS])
+    parts = -(-len(ROIS) // 2)
+    assert seen[0] == len(ROIS)
+    assert len(seen) == 1 + parts
+    assert sum(seen[1:]) == len(ROIS)
+    scale = float(together.class_scores.abs().max())
+    torch.testing.assert_close(apart.class_scores, together.class_scores, rtol=0.02, atol=0.02 * scale)
