@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from rcnn_edu import winograd
 from rcnn_edu.batch_steps import propose_all
@@ -115,7 +115,7 @@ def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) 
     def count_proposals(_: nn.Module, __: object, output: tuple[list[Tensor], object]) -> None:
         proposals.extend(len(boxes) for boxes in output[0])
 
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_fused_convolutions())
     if isinstance(model, FasterRCNN):
         classify = model.classify
 
@@ -143,6 +143,19 @@ def measure_work(model: nn.Module, run: Callable[[], Any], plain: bool = False) 
             hook.remove()
     found = [len(one["boxes"]) for one in result] if isinstance(result, list) else []
     return Work(counter.get_total_flops() / 1e9, proposals, sum(crops), found)
+
+
+def _fused_convolutions() -> dict[Any, Any]:
+    """What rcnn_edu/onednn.py calls, of which torch's counter does not know that they are convolutions."""
+
+    def of_convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+        return conv_flop_count(list(x), list(weight), list(out_shape))
+
+    def with_sum(plus: Sequence[int], x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+        return conv_flop_count(list(x), list(weight), list(plus))
+
+    operations = torch.ops.mkldnn
+    return {operations._convolution_pointwise: of_convolution, operations._convolution_pointwise_: with_sum}
 
 
 def shortfall(work: Work, config: Config, training: bool) -> str:

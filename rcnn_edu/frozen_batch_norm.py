@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from rcnn_edu import winograd
+from rcnn_edu.onednn import PreparedConvolution
 
 
 class FrozenBatchNormConv2d(nn.Conv2d):
@@ -54,8 +57,16 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         if winograd.pays(self, x):
             if self.kept is None:
                 return winograd.convolve(x, self.weight, self.scale).add_(shift[:, None, None])
-            return winograd.convolve_mixed(x, self.kept.mixed_taps()).add_(shift[:, None, None])
+            return winograd.convolve_mixed(x, self.kept.mixed_taps(x)).add_(shift[:, None, None])
         return self._depthwise(x, shift) if self.groups > 1 else self._plain(x, shift)
+
+    def then_relu(self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+        """relu(forward(x, shift) + plus); plus: as the result, `(B, out_channels, h, w)`, and may be written over."""
+        if self.kept is None or self.groups > 1 or winograd.pays(self, x):
+            result = self(x, shift)
+            return F.relu(result if plus is None else result.add_(plus), inplace=True)
+        x = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
+        return self.kept.convolution(x)(x, (self.shift if shift is None else shift).to(x.dtype), plus, relu=True)
 
     def without_shift(self, x: Tensor) -> Tensor:
         """As `forward`, for a shift that is added later."""
@@ -102,16 +113,26 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
 
 class _Kept:
-    """What is made of a weight before it is used, made once."""
+    """What is made of a convolution's weight before it is used, made once: `(D, C, k, k)`."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
-        self._mixed: list[Tensor] = []
+    def __init__(self, weight: Tensor, padding: int) -> None:
+        self.weight, self.padding = weight, padding
+        self._convolutions: dict[torch.dtype, PreparedConvolution] = {}
+        self._mixed_taps: dict[torch.Size, list[PreparedConvolution]] = {}
 
-    def mixed_taps(self) -> list[Tensor]:
-        if not self._mixed:
-            self._mixed = list(winograd.mixed_taps(self.weight))
-        return self._mixed
+    def convolution(self, like: Tensor) -> PreparedConvolution:
+        """The convolution, in the dtype of an input `(B, C, H, W)`."""
+        if like.dtype not in self._convolutions:
+            weight = self.weight.to(like.dtype)
+            self._convolutions[like.dtype] = PreparedConvolution(weight, self.padding, 1, like.shape)
+        return self._convolutions[like.dtype]
+
+    def mixed_taps(self, like: Tensor) -> list[PreparedConvolution]:
+        """Winograd's mixtures of the taps, for inputs `(B, C, H, W)` of one size."""
+        size = like.shape[2:]
+        if size not in self._mixed_taps:
+            self._mixed_taps[size] = winograd.prepared_taps(self.weight, like.shape)
+        return self._mixed_taps[size]
 
 
 @contextmanager
@@ -120,7 +141,7 @@ def weights_made_once(module: nn.Module) -> Iterator[None]:
     convolutions = [one for one in module.modules() if isinstance(one, FrozenBatchNormConv2d)]
     try:
         for one in convolutions:
-            one.kept = _Kept(one.folded_weight())
+            one.kept = _Kept(one.folded_weight(), cast(int, one.padding[0]))
         yield
     finally:
         for one in convolutions:

@@ -12,6 +12,7 @@ Only the shift of the folded BatchNorm has to wait: a crop that reaches beyond t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch.nn.functional as F
@@ -57,19 +58,17 @@ class BottleneckTail(Tail):
         return tuple(conv.without_shift(features) for conv in self._opening())
 
     def finish(self, *crops: Tensor) -> Tensor:
-        """`(R, width, n, n)`, which is written over, and `(R, out_channels, n, n)` → `(R, out_channels, n, n)`."""
-        layer4 = cast(nn.Sequential, self[0])
-        first = cast(Bottleneck, layer4[0])
-        conv1, shortcut_conv = self._opening()
-        hidden, shortcut = crops
+        """`(R, width, n, n)` and `(R, out_channels, n, n)`, which are written over → `(R, out_channels, n, n)`."""
+        conv1, shortcut = self._opening()
+        hidden, described = crops
         hidden = F.relu(hidden.add_(conv1.shift.to(hidden.dtype)[:, None, None]), inplace=True)
-        # conv3 adds a shift of its own to the same sum, so the shortcut's comes along without another pass.
-        conv3 = cast(FrozenBatchNormConv2d, first.conv3)
-        hidden = F.relu(first.conv2(hidden), inplace=True)
-        hidden = conv3(hidden, shift=conv3.shift + shortcut_conv.shift)
-        # A new tensor for the sum, and not the shortcut's place: that would take a little less memory in training, but
-        # with less of it at hand glibc has the system clear more pages, for a twentieth of the step.
-        described: Tensor = layer4[1:](F.relu(hidden + shortcut, inplace=True))
+        for number, block in enumerate(cast(Iterable[Bottleneck], self[0])):
+            conv1, conv2, conv3 = (cast(FrozenBatchNormConv2d, one) for one in (block.conv1, block.conv2, block.conv3))
+            if number > 0:
+                hidden = conv1.then_relu(described)
+            # conv3 adds a shift of its own to the same sum, so the opening shortcut's comes along without another pass.
+            shift = conv3.shift + shortcut.shift if number == 0 else None
+            described = conv3.then_relu(conv2.then_relu(hidden), shift, plus=described)
         return described
 
     def _opening(self) -> tuple[FrozenBatchNormConv2d, FrozenBatchNormConv2d]:
