@@ -86,7 +86,6 @@ def as_on_a_gpu() -> Iterator[None]:
             ("rcnn_edu.model.FasterRCNN.classify", classify),
             ("rcnn_edu.model.check_targets", lambda *_: None),  # looks at targets on a CPU alone
             ("rcnn_edu.nms.BLOCK", 1_000_000),
-            ("rcnn_edu.crop_pooling.ROWS", 1_000_000),
             ("torchvision.ops.boxes.batched_nms", batched),
         ):
             stack.enter_context(mock.patch(target, form))

@@ -21,9 +21,6 @@ import torch.nn.functional as F
 import torchvision.ops
 from torch import Tensor
 
-ROWS = 490
-"""Samples (ten crops of 7×7) that the CPU sums and rounds at a time."""
-
 
 def crop_pool(
     features: Tensor,
@@ -136,14 +133,13 @@ def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
     # A GPU sums in float32 by itself, whatever it reads and writes; it only has no gradient for weights of few digits.
     if table.device.type != "cpu" and not weights.requires_grad:
         return F.embedding_bag(cells, table, per_sample_weights=weights.to(dtype), mode="sum")
-    table = table.float()
     if dtype == torch.float32 or torch.is_grad_enabled():
-        return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum").to(dtype)
-    # Summed in float32 and stored in less: a few rows at a time, so that the float32 sums never leave the cache.
-    crops = torch.empty(len(cells), table.shape[1], dtype=dtype)
-    for some, weight, result in zip(cells.split(ROWS), weights.split(ROWS), crops.split(ROWS), strict=True):
-        result.copy_(F.embedding_bag(some, table, per_sample_weights=weight, mode="sum"))
-    return crops
+        return F.embedding_bag(cells, table.float(), per_sample_weights=weights, mode="sum").to(dtype)
+    # The CPU, too, reads few digits and sums in float32, but wants weights of few digits: so what they leave over is
+    # a second weight.
+    short = weights.to(dtype)
+    both = torch.cat([short, (weights - short).to(dtype)], dim=1)
+    return F.embedding_bag(cells.repeat(1, 2), table, per_sample_weights=both, mode="sum")
 
 
 def _neighbours(points: Tensor, feature_size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -62,11 +62,13 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     def then_relu(self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """relu(forward(x, shift) + plus); plus: as the result, `(B, out_channels, h, w)`, and may be written over."""
-        if self.kept is None or self.groups > 1 or winograd.pays(self, x):
+        whole = (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1)
+        if self.kept is None or not whole or winograd.pays(self, x):
             result = self(x, shift)
             return F.relu(result if plus is None else result.add_(plus), inplace=True)
         x = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
-        return self.kept.convolution(x)(x, (self.shift if shift is None else shift).to(x.dtype), plus, relu=True)
+        shift = self.shift if shift is None else shift
+        return self.kept.convolution(x)(x, shift.to(x.dtype), plus, relu=True)
 
     def without_shift(self, x: Tensor) -> Tensor:
         """As `forward`, for a shift that is added later."""
@@ -113,22 +115,20 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
 
 class _Kept:
-    """What is made of a convolution's weight before it is used, made once: `(D, C, k, k)`."""
+    """What is made of a convolution's weight before it is used, made once for each kind of input `(B, C, H, W)`."""
 
-    def __init__(self, weight: Tensor, padding: int) -> None:
+    def __init__(self, weight: Tensor, padding: tuple[int, int]) -> None:
         self.weight, self.padding = weight, padding
         self._convolutions: dict[torch.dtype, PreparedConvolution] = {}
         self._mixed_taps: dict[torch.Size, list[PreparedConvolution]] = {}
 
     def convolution(self, like: Tensor) -> PreparedConvolution:
-        """The convolution, in the dtype of an input `(B, C, H, W)`."""
         if like.dtype not in self._convolutions:
             weight = self.weight.to(like.dtype)
             self._convolutions[like.dtype] = PreparedConvolution(weight, self.padding, 1, like.shape)
         return self._convolutions[like.dtype]
 
     def mixed_taps(self, like: Tensor) -> list[PreparedConvolution]:
-        """Winograd's mixtures of the taps, for inputs `(B, C, H, W)` of one size."""
         size = like.shape[2:]
         if size not in self._mixed_taps:
             self._mixed_taps[size] = winograd.prepared_taps(self.weight, like.shape)
@@ -141,7 +141,7 @@ def weights_made_once(module: nn.Module) -> Iterator[None]:
     convolutions = [one for one in module.modules() if isinstance(one, FrozenBatchNormConv2d)]
     try:
         for one in convolutions:
-            one.kept = _Kept(one.folded_weight(), cast(int, one.padding[0]))
+            one.kept = _Kept(one.folded_weight(), cast(tuple[int, int], one.padding))
         yield
     finally:
         for one in convolutions:

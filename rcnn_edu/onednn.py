@@ -10,53 +10,56 @@ done while a result is still in a register. `torch.compile` has operations for t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NO_STRIDE, NO_DILATION = [1, 1], [1, 1]
+STRIDE = DILATION = [1, 1]
 
 
-def fuses(dtype: torch.dtype) -> bool:
-    """Whether this build of torch and this processor can do it in `dtype`."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
+def fuses(weight: Tensor) -> bool:
+    """Whether this build of torch and this processor can do it for a `weight` of this dtype, on this device."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and supported)
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
 
 
 class PreparedConvolution:
-    """A convolution of stride 1 with its weight in oneDNN's order.
+    """A convolution of stride 1 with its weight in oneDNN's order; without, where there is no oneDNN.
 
-    weight: `(D, C / groups, k, k)`, float32 or bfloat16; padding: zeros around a map, in places; like: the shape
-    `(B, C, H, W)` of an input for which the order should be best, others are possible.
+    weight: `(D, C / groups, h, w)`; padding: rows of zeros above and below a map, and columns beside it; like: the
+    shape `(B, C, H, W)` of an input for which the order should be best, others are possible.
     """
 
-    def __init__(self, weight: Tensor, padding: int, groups: int, like: Sequence[int]) -> None:
-        self.padding, self.groups = padding, groups
-        self.fused = fuses(weight.dtype)
+    def __init__(self, weight: Tensor, padding: tuple[int, int], groups: int, like: Sequence[int]) -> None:
+        self.padding, self.groups = list(padding), groups
+        self.fused = fuses(weight)
         self.weight = weight
         if self.fused:
-            self.weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-                weight.to_mkldnn(), [padding, padding], NO_STRIDE, NO_DILATION, groups, list(like)
-            )
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            self.weight = reorder(weight, self.padding, STRIDE, DILATION, groups, list(like))
 
-    def __call__(self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None, relu: bool = False) -> Tensor:
-        """conv(x) + shift + plus, and its ReLU: `(B, C, H, W)`, of the weight's dtype → `(B, D, H, W)`.
+    def __call__(
+        self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """conv(x) + shift + plus, and its ReLU: `(B, C, H, W)` → `(B, D, H, W)`, of the weight's dtype.
 
         shift: `(D,)`; plus: as the result, which may take its place.
         """
         if not self.fused:
-            result = F.conv2d(x, self.weight, shift, padding=self.padding, groups=self.groups)
+            result = F.conv2d(x, self.weight, shift, padding=cast(tuple[int, int], self.padding), groups=self.groups)
             result = result if plus is None else result.add_(plus)
             return result.relu_() if relu else result
-        padding = [self.padding, self.padding]
-        options = (padding, NO_STRIDE, NO_DILATION, self.groups)
+        x = x.contiguous(memory_format=torch.channels_last)
+        what, how = (x, self.weight, shift), (self.padding, STRIDE, DILATION, self.groups)
         if plus is None:
             then = "relu" if relu else "none"
-            return torch.ops.mkldnn._convolution_pointwise(x, self.weight, shift, *options, then, [], "")
-        then = "relu" if relu else None
-        return torch.ops.mkldnn._convolution_pointwise_(
-            plus, x, self.weight, shift, *options, "add", None, then, [], ""
-        )
+            return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(*what, *how, then, [], ""))
+        # Where the two differ in layout torch adds in a pass of its own, which bfloat16 does not have.
+        plus = plus.contiguous(memory_format=torch.channels_last)
+        behind = "relu" if relu else None
+        return cast(Tensor, torch.ops.mkldnn._convolution_pointwise_(plus, *what, *how, "add", None, behind, [], ""))

@@ -4,16 +4,16 @@ Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09
 
 Four neighbouring outputs of a filter with three taps take 4 · 3 = 12 products the plain way. Read inputs, taps and
 outputs as the coefficients of polynomials: then they are one polynomial times another, and that is known when its
-values at six points are (`POINTS`, and infinity), each the product of two values. So six products do, of six mixtures
-of the inputs and six of the taps, and the outputs are mixtures of the products. In two dimensions there are 36 pairs
-of points, for a tile of 4 × 4 outputs that takes 144 products the plain way:
+values at six points are (winograd_mixtures.py), each the product of two values. So six products do, of six mixtures of
+the inputs and six of the taps, and the outputs are mixtures of the products. In two dimensions there are 36 pairs of
+points, for a tile of 4 × 4 outputs that takes 144 products the plain way:
 
     seen      = mixtures of the inputs of every tile          for each of the 36 a matrix (tiles, C)
     answered  = seen · mixtures of the 3 × 3 taps             36 products (tiles, C) · (C, D): the work
     output    = mixtures of what was answered
 
-A map's last tiles may have fewer outputs. A tile of three needs one point less and one of two two, so a 7 × 7 crop
-takes (6 + 5)² = 121 products instead of 441.
+The last tiles of a crop may have fewer outputs. A tile of three needs one point less, so 7 × 7 places take
+(6 + 5)² = 121 products instead of 441.
 
 The numbers are those of the convolution but for rounding (1e-5 of the largest, in float32). On a GPU cuDNN does this by
 itself; on a CPU oneDNN does not. Mixing is a matter of memory, so a few of the 36 are done at a time, in a cache.
@@ -25,7 +25,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -39,11 +38,13 @@ LARGEST_CROP = 64
 FEWEST_CHANNELS, FEWEST_TILES = 128, 128
 """With less, mixing costs more than the multiplications that it saves."""
 
+
 def pays(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether `conv` is such a convolution, and `x` `(B, C, H, W)` large enough, in float32 and on a CPU."""
-    plain = (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    options = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+    plain = options == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
     here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    large = min(conv.in_channels, conv.out_channels) >= FEWEST_CHANNELS and conv.groups == 1
+    large = min(conv.in_channels, conv.out_channels) >= FEWEST_CHANNELS
     return plain and here and large and len(x) * _tiles(x.shape[2]) * _tiles(x.shape[3]) >= FEWEST_TILES
 
 
@@ -81,22 +82,21 @@ class _Convolution(torch.autograd.Function):
 def mixed_taps(weight: Tensor, shape: Sequence[int]) -> Iterator[Tensor]:
     """Mixtures of the taps of every pair of channels, for an input of `shape` `(B, C, H, W)`.
 
-    `(D, C, 3, 3)` → `(pairs, C, D)` for as many pairs as are multiplied at a time.
+    `(D, C, 3, 3)` → `(pairs, D, C)` for as many pairs as are multiplied at a time.
     """
     outputs, channels = weight.shape[:2]
-    taps = weight.permute(0, 2, 3, 1).contiguous().view(outputs, TAPS**2, channels)
+    taps = weight.permute(2, 3, 0, 1).reshape(TAPS**2, outputs * channels)
     for mix in _mixtures(shape, weight.dtype):
-        yield torch.bmm(mix.of_taps.expand(outputs, -1, -1), taps).permute(1, 2, 0)
+        yield (mix.of_taps @ taps).view(-1, outputs, channels)
 
 
 def prepared_taps(weight: Tensor, shape: Sequence[int]) -> list[PreparedConvolution]:
     """`mixed_taps` for several calls of `convolve_mixed` with inputs of one size."""
     prepared = []
     for mix, taps in zip(_mixtures(shape, weight.dtype), mixed_taps(weight, shape), strict=True):
-        pairs, channels, _ = taps.shape
-        tiles = shape[0] * len(mix.of_inputs) // pairs
-        weights = taps.transpose(1, 2).reshape(-1, channels, 1, 1)
-        prepared.append(PreparedConvolution(weights, 0, pairs, (1, pairs * channels, tiles, 1)))
+        pairs, _, channels = taps.shape
+        like = 1, pairs * channels, shape[0] * len(mix.of_inputs) // pairs, 1
+        prepared.append(PreparedConvolution(taps.view(-1, channels, 1, 1), (0, 0), pairs, like))
     return prepared
 
 
@@ -109,7 +109,7 @@ def convolve_mixed(x: Tensor, mixed: Iterable[Tensor | PreparedConvolution]) -> 
             # A product for each pair of points is a 1×1 convolution in as many groups, of a map one place wide.
             answered = taps(seen.flatten(1)[None, :, None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         else:
-            answered = torch.bmm(seen.transpose(0, 1), taps).transpose(0, 1)
+            answered = torch.bmm(seen.transpose(0, 1), taps.transpose(1, 2)).transpose(0, 1)
         del seen  # before more is made: memory is what this is short of
         answered = answered.reshape(len(blocks), mix.of_answers.shape[1], -1)
         of_answers = mix.of_answers.expand(len(blocks), -1, -1)

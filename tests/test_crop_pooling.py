@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Literal
-from unittest import mock
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from conftest import random_boxes
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rcnn_edu import crop_pooling
 from rcnn_edu.crop_pooling import affine_matrices, crop_maps, crop_pool
 
 
@@ -205,12 +203,16 @@ def test_rois_have_a_gradient_only_if_asked_and_features_always(differentiable: 
         assert of_rois is None
 
 
-@pytest.mark.parametrize("rows", [1, 7, 490])
-def test_bfloat16_without_a_gradient_is_the_same_whatever_is_summed_at_a_time(rows: int) -> None:
-    features, rois = torch.randn(2, 8, 6, 6).bfloat16(), [random_boxes(9, (96, 96)), random_boxes(4, (96, 96))]
-    whole = crop_pool(features, rois)  # gradients enabled: in one go
-    with torch.no_grad(), mock.patch.object(crop_pooling, "ROWS", rows):
-        assert torch.equal(crop_pool(features, rois), whole)
+def test_bfloat16_without_a_gradient_gives_the_crops_that_it_gives_with_one() -> None:
+    features, rois = torch.randn(2, 64, 6, 6).bfloat16(), [random_boxes(9, (96, 96)), random_boxes(4, (96, 96))]
+    with_gradient = crop_pool(features, rois)  # read and summed in float32
+    with torch.no_grad():
+        without = crop_pool(features, rois)
+    exact = crop_pool(features.double().float(), rois)
+    assert without.dtype == torch.bfloat16
+    # Both are the exact crops rounded once; weights of few digits alone would put a third of them elsewhere.
+    assert (without != with_gradient).float().mean() < 0.01
+    torch.testing.assert_close(without.float(), exact, rtol=2**-8, atol=1e-3)
 
 
 def test_bfloat16_features_get_a_bfloat16_gradient() -> None:

@@ -78,8 +78,13 @@ def test_a_few_rois_at_a_time_give_the_numbers_of_all_at_once(monkeypatch: pytes
 def test_a_few_rois_at_a_time_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_with("resnet50", "crop")
     features = torch.randn(1, model.head.out_channels, 7, 9)
-    seen: list[int] = []
-    model.classifier.tail.get_submodule("0.1").register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    finish, seen = model.classifier.tail.finish, []
+
+    def counted(*crops: Tensor) -> Tensor:
+        seen.append(len(crops[0]))
+        return finish(*crops)  # type: ignore[operator]
+
+    monkeypatch.setattr(model.classifier.tail, "finish", counted)
     with torch.autocast("cpu", torch.bfloat16):
         together = model.classify(features, [ROIS])
         monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE_BFLOAT16", 2)
