@@ -120,18 +120,18 @@ class _Kept:
     def __init__(self, weight: Tensor, padding: tuple[int, int]) -> None:
         self.weight, self.padding = weight, padding
         self._convolutions: dict[torch.dtype, PreparedConvolution] = {}
-        self._mixed_taps: dict[torch.Size, list[PreparedConvolution]] = {}
+        self._mixed_taps: dict[torch.Size, list[Tensor]] = {}
 
     def convolution(self, like: Tensor) -> PreparedConvolution:
         if like.dtype not in self._convolutions:
             weight = self.weight.to(like.dtype)
-            self._convolutions[like.dtype] = PreparedConvolution(weight, self.padding, 1, like.shape)
+            self._convolutions[like.dtype] = PreparedConvolution(weight, self.padding, like.shape)
         return self._convolutions[like.dtype]
 
-    def mixed_taps(self, like: Tensor) -> list[PreparedConvolution]:
+    def mixed_taps(self, like: Tensor) -> list[Tensor]:
         size = like.shape[2:]
         if size not in self._mixed_taps:
-            self._mixed_taps[size] = winograd.prepared_taps(self.weight, like.shape)
+            self._mixed_taps[size] = list(winograd.mixed_taps(self.weight, like.shape))
         return self._mixed_taps[size]
 
 

@@ -31,17 +31,17 @@ def fuses(weight: Tensor) -> bool:
 class PreparedConvolution:
     """A convolution of stride 1 with its weight in oneDNN's order; without, where there is no oneDNN.
 
-    weight: `(D, C / groups, h, w)`; padding: rows of zeros above and below a map, and columns beside it; like: the
-    shape `(B, C, H, W)` of an input for which the order should be best, others are possible.
+    weight: `(D, C, h, w)`; padding: rows of zeros above and below a map, and columns beside it; like: the
+    shape `(B, C, H, W)` of an input, of which others may have another B.
     """
 
-    def __init__(self, weight: Tensor, padding: tuple[int, int], groups: int, like: Sequence[int]) -> None:
-        self.padding, self.groups = list(padding), groups
+    def __init__(self, weight: Tensor, padding: tuple[int, int], like: Sequence[int]) -> None:
+        self.padding = list(padding)
         self.fused = fuses(weight)
         self.weight = weight
         if self.fused:
             reorder = torch.ops.mkldnn._reorder_convolution_weight
-            self.weight = reorder(weight, self.padding, STRIDE, DILATION, groups, list(like))
+            self.weight = reorder(weight, self.padding, STRIDE, DILATION, 1, list(like))
 
     def __call__(
         self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None, relu: bool = False
@@ -51,11 +51,11 @@ class PreparedConvolution:
         shift: `(D,)`; plus: as the result, which may take its place.
         """
         if not self.fused:
-            result = F.conv2d(x, self.weight, shift, padding=cast(tuple[int, int], self.padding), groups=self.groups)
+            result = F.conv2d(x, self.weight, shift, padding=cast(tuple[int, int], self.padding))
             result = result if plus is None else result.add_(plus)
             return result.relu_() if relu else result
         x = x.contiguous(memory_format=torch.channels_last)
-        what, how = (x, self.weight, shift), (self.padding, STRIDE, DILATION, self.groups)
+        what, how = (x, self.weight, shift), (self.padding, STRIDE, DILATION, 1)
         if plus is None:
             then = "relu" if relu else "none"
             return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(*what, *how, then, [], ""))

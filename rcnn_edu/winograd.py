@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from rcnn_edu.onednn import PreparedConvolution
 from rcnn_edu.winograd_mixtures import TAPS, TILE, of_crop, of_tile
 
 AT_ONCE = 13
@@ -90,26 +89,12 @@ def mixed_taps(weight: Tensor, shape: Sequence[int]) -> Iterator[Tensor]:
         yield (mix.of_taps @ taps).view(-1, outputs, channels)
 
 
-def prepared_taps(weight: Tensor, shape: Sequence[int]) -> list[PreparedConvolution]:
-    """`mixed_taps` for several calls of `convolve_mixed` with inputs of one size."""
-    prepared = []
-    for mix, taps in zip(_mixtures(shape, weight.dtype), mixed_taps(weight, shape), strict=True):
-        pairs, _, channels = taps.shape
-        like = 1, pairs * channels, shape[0] * len(mix.of_inputs) // pairs, 1
-        prepared.append(PreparedConvolution(taps.view(-1, channels, 1, 1), (0, 0), pairs, like))
-    return prepared
-
-
-def convolve_mixed(x: Tensor, mixed: Iterable[Tensor | PreparedConvolution]) -> Tensor:
+def convolve_mixed(x: Tensor, mixed: Iterable[Tensor]) -> Tensor:
     """As `convolve`, without gradients; mixed: what `mixed_taps` makes of the weight."""
     blocks, result = _blocks(x), None
     for mix, taps in zip(_mixtures(x.shape, x.dtype), mixed, strict=True):
         seen = mix.see(blocks)
-        if isinstance(taps, PreparedConvolution):
-            # A product for each pair of points is a 1×1 convolution in as many groups, of a map one place wide.
-            answered = taps(seen.flatten(1)[None, :, None].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        else:
-            answered = torch.bmm(seen.transpose(0, 1), taps.transpose(1, 2)).transpose(0, 1)
+        answered = torch.bmm(seen.transpose(0, 1), taps.transpose(1, 2)).transpose(0, 1)
         del seen  # before more is made: memory is what this is short of
         answered = answered.reshape(len(blocks), mix.of_answers.shape[1], -1)
         of_answers = mix.of_answers.expand(len(blocks), -1, -1)

@@ -11,14 +11,8 @@ from rcnn_edu import onednn
 from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d, weights_made_once
 from rcnn_edu.onednn import PreparedConvolution, fuses
 
-# Channels in and out, groups, kernel, padding
-SHAPES = [
-    (8, 6, 1, (1, 1), (0, 0)),
-    (3, 1, 1, (1, 1), (0, 0)),
-    (5, 7, 1, (3, 3), (1, 1)),
-    (8, 6, 2, (1, 1), (0, 0)),
-    (4, 4, 1, (3, 1), (1, 0)),
-]
+# Channels in and out, kernel, padding
+SHAPES = [(8, 6, (1, 1), (0, 0)), (3, 1, (1, 1), (0, 0)), (5, 7, (3, 3), (1, 1)), (4, 4, (3, 1), (1, 0))]
 
 
 @pytest.fixture(params=["fused", "plain"])
@@ -35,7 +29,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp(min=1))
 
 
-@pytest.mark.parametrize(("channels", "outputs", "groups", "kernel", "padding"), SHAPES)
+@pytest.mark.parametrize(("channels", "outputs", "kernel", "padding"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("added", [False, True])
@@ -44,7 +38,6 @@ def difference(found: Tensor, expected: Tensor) -> float:
 def test_a_prepared_convolution_is_torchs_with_a_sum_and_a_relu_behind_it(
     channels: int,
     outputs: int,
-    groups: int,
     kernel: tuple[int, int],
     padding: tuple[int, int],
     dtype: torch.dtype,
@@ -54,14 +47,12 @@ def test_a_prepared_convolution_is_torchs_with_a_sum_and_a_relu_behind_it(
     way: str,
 ) -> None:
     torch.manual_seed(0)
-    weight = torch.randn(outputs, channels // groups, *kernel).to(dtype)
-    convolution = PreparedConvolution(weight, padding, groups, (4, channels, 7, 7))
+    weight = torch.randn(outputs, channels, *kernel).to(dtype)
+    convolution = PreparedConvolution(weight, padding, (4, channels, 7, 7))
     for batch, side in ((4, 7), (9, 7), (1, 1)):  # the input that it was prepared for, and others
         x, plus = torch.randn(batch, channels, side, side).to(dtype), torch.randn(batch, outputs, side, side).to(dtype)
         shift = torch.randn(outputs).to(dtype) if shifted else None
-        expected = F.conv2d(
-            x.double(), weight.double(), None if shift is None else shift.double(), padding=padding, groups=groups
-        )
+        expected = F.conv2d(x.double(), weight.double(), None if shift is None else shift.double(), padding=padding)
         expected = expected + plus.double() if added else expected
         expected = expected.relu() if relu else expected
         found = convolution(x, shift, plus.clone() if added else None, relu)
@@ -74,7 +65,7 @@ def test_a_prepared_convolution_is_torchs_with_a_sum_and_a_relu_behind_it(
 def test_it_fuses_what_onednn_computes_and_nothing_else() -> None:
     assert not fuses(torch.zeros(1, dtype=torch.float64))
     assert not fuses(torch.zeros(1, device="meta"))
-    convolution = PreparedConvolution(torch.ones(1, 1, 1, 1, dtype=torch.float64), (0, 0), 1, (1, 1, 2, 2))
+    convolution = PreparedConvolution(torch.ones(1, 1, 1, 1, dtype=torch.float64), (0, 0), (1, 1, 2, 2))
     assert convolution(torch.full((1, 1, 2, 2), -3.0, dtype=torch.float64), relu=True).tolist() == [[[[0, 0], [0, 0]]]]
 
 
