@@ -31,6 +31,7 @@ from rcnn_edu.model import FasterRCNN
 # So small that the weights, and with them the work, stay what they are through all rounds.
 LEARNING_RATE = 1e-6
 BATCHES = 3  # of different images, taken in turn: the work depends a little on the image
+PROCESSES = 3  # whose peak memory is taken: on a CPU it varies by a tenth, with where the allocator leaves holes
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Options:
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
     """Cut after layer3 (C4); layer4 sees the crops."""
     memory: bool = True
-    """Also measure peak memory, each model and mode in a process of its own."""
+    """Also measure peak memory, each model and mode in processes of its own."""
     seed: int = 0
     """Of weights and images."""
     json: Path | None = None
@@ -82,11 +83,11 @@ class Runner:
         if mode == INFERENCE:
             with torch.no_grad(), autocast:
                 return self.model(batch.images)
-        # As our training loop does: each image draws its own random numbers.
+        # As our training loop does: the last step's gradients go first, and each image draws its own random numbers.
+        self.optimizer.zero_grad(set_to_none=True)
         seeds = {"seeds": range(len(batch.images))} if isinstance(self.model, FasterRCNN) else {}
         with autocast:
             losses = self.model(batch.images, batch.targets, **seeds)
-        self.optimizer.zero_grad(set_to_none=True)
         loss = torch.stack(list(losses.values())).sum()
         loss.backward()
         self.optimizer.step()
@@ -193,10 +194,14 @@ def time_steps(
     return {side: [one / images for one in seconds[side]] for side in SIDES}
 
 
-def _peaks(mode: str, options: Options, config: Config, folder: Path) -> dict[Side, float] | None:
+def _peaks(mode: str, options: Options, config: Config, folder: Path) -> dict[Side, list[float]] | None:
     if not options.memory:
         return None
-    return {side: in_new_process(peak_memory, side, mode, options, config, folder) for side in SIDES}
+    peaks: dict[Side, list[float]] = {side: [] for side in SIDES}
+    for _ in range(PROCESSES if choose_device(options.device).type == "cpu" else 1):
+        for side in SIDES:
+            peaks[side].append(in_new_process(peak_memory, side, mode, options, config, folder))
+    return peaks
 
 
 def about(options: Options) -> list[str]:

@@ -31,8 +31,8 @@ class Result:
     """Of one step, on the first batch."""
     seconds: dict[Side, list[float]]
     """Per image, one entry a round."""
-    peak_mib: dict[Side, float] | None
-    """None if it was not measured."""
+    peak_mib: dict[Side, list[float]] | None
+    """One entry a process. None if it was not measured."""
 
     @property
     def ratios(self) -> list[float]:
@@ -49,10 +49,11 @@ def table(results: Sequence[Result], about: Sequence[str]) -> str:
         lines.append(_row(one.mode, ours, peer, f"{middle:.2f} ({low:.2f}-{high:.2f})"))
     measured = [(one.mode, one.peak_mib) for one in results if one.peak_mib is not None]
     if measured:
-        lines += ["", _row("peak memory, MiB", *SIDES, "ratio")]
+        lines += ["", _row("median peak memory, MiB", *SIDES, "ratio, of both (min-max)")]
         for mode, peaks in measured:
-            ours, peer = (f"{peaks[side]:.0f}" for side in SIDES)
-            lines.append(_row(mode, ours, peer, f"{peaks['ours'] / peaks['torchvision']:.2f}"))
+            ours_mib, peer_mib = (statistics.median(peaks[side]) for side in SIDES)
+            ranges = ", ".join(f"{min(peaks[side]):.0f}-{max(peaks[side]):.0f}" for side in SIDES)
+            lines.append(_row(mode, f"{ours_mib:.0f}", f"{peer_mib:.0f}", f"{ours_mib / peer_mib:.2f} ({ranges})"))
     lines += ["", _row("work of a step", *SIDES, "")]
     for one in results:
         ours_did, peer_did = (one.work[side] for side in SIDES)

@@ -6,6 +6,7 @@ Into the output folder go, for each topic, NAME.md, NAME.png and NAME.json. docs
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -55,8 +56,11 @@ def whole(options: Options, device: torch.device) -> list[Timing]:
         settings = compare_torchvision.Options(device=device.type, rounds=options.rounds, warmup=1)  # type: ignore[arg-type]
         results = compare_torchvision.compare(replace(settings, amp=amp), Config(pretrained=False))  # type: ignore[arg-type]
         for one in results:
-            peaks = None if one.peak_mib is None else _named(one.peak_mib)
-            timings.append(Timing(f"{one.mode}, {name}", _named(one.seconds), peaks))
+            timing = Timing(f"{one.mode}, {name}", _named(one.seconds))
+            if one.peak_mib is not None:
+                peaks = {side: statistics.median(mib) for side, mib in one.peak_mib.items()}
+                timing = replace(timing, peak_mib=_named(peaks))
+            timings.append(timing)
     return timings
 
 

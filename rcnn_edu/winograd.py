@@ -73,8 +73,8 @@ class _Convolution(torch.autograd.Function):
             of_weight = _scaled(_weight_gradient(x, gradient), scale)
         if ctx.needs_input_grad[0]:
             # What a convolution sends back is a convolution: with the taps in reverse, from outputs to inputs.
-            backwards = _scaled(weight, scale).transpose(0, 1).flip(2, 3)
-            of_x = convolve_mixed(gradient, mixed_taps(backwards, gradient.shape))
+            taps = mixed_taps(_scaled(weight, scale).transpose(0, 1).flip(2, 3), gradient.shape)
+            of_x = convolve_mixed(gradient, taps)
         return of_x, of_weight, None
 
 
@@ -85,7 +85,8 @@ def mixed_taps(weight: Tensor, shape: Sequence[int]) -> Iterator[Tensor]:
     """
     outputs, channels = weight.shape[:2]
     taps = weight.permute(2, 3, 0, 1).reshape(TAPS**2, outputs * channels)
-    for mix in _mixtures(shape, weight.dtype):
+    del weight  # of which only the caller knows whether it is still wanted
+    for mix in _mixtures(shape, taps.dtype):
         yield (mix.of_taps @ taps).view(-1, outputs, channels)
 
 

@@ -121,11 +121,11 @@ def test_the_program_prints_a_table_of_both_modes_and_writes_json(
 def test_the_table_shows_memory_when_it_was_measured() -> None:
     work = Work(772.0, [300], 300, [100])
     seconds: dict[Side, list[float]] = {"ours": [1.0, 2.0, 6.0], "torchvision": [2.0, 4.0, 3.0]}
-    peaks: dict[Side, float] = {"ours": 500.0, "torchvision": 1000.0}
+    peaks: dict[Side, list[float]] = {"ours": [500.0, 400.0, 900.0], "torchvision": [1000.0, 1200.0, 800.0]}
     printed = table([Result(INFERENCE, {"ours": work, "torchvision": work}, seconds, peaks)], ["setting  none"])
     assert [line.split()[1:] for line in printed.splitlines() if line.startswith("inference ")] == [
         ["2.000", "3.000", "0.50", "(0.50-2.00)"],
-        ["500", "1000", "0.50"],
+        ["500", "1000", "0.50", "(400-900,", "800-1200)"],
     ]
 
 
