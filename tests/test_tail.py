@@ -87,7 +87,7 @@ def test_a_few_rois_at_a_time_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(model.classifier.tail, "finish", counted)
     with torch.autocast("cpu", torch.bfloat16):
         together = model.classify(features, [ROIS])
-        monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE_BFLOAT16", 2)
+        monkeypatch.setattr("rcnn_edu.model.ROIS_AT_ONCE", 1)
         apart = model.classify(features, [ROIS])
     parts = -(-len(ROIS) // 2)
     assert seen[0] == len(ROIS)
