@@ -54,8 +54,8 @@ from rcnn_edu.targets import Target, check_targets
 from rcnn_edu.trace import Trace, trace
 
 ROIS_AT_ONCE = 75
-"""RoIs that the classifier sees at most at a time in inference on a CPU; twice as many in bfloat16. What layer4 makes of
-so many, 49 · 2048 numbers each, stays below 32 MiB; for larger blocks glibc asks the system for fresh pages each time."""
+"""RoIs that the classifier sees at most at a time in inference on a CPU; twice as many in bfloat16. What layer4 makes
+of so many, 49 · 2048 numbers each, is below 32 MiB; for larger blocks glibc asks for fresh pages each time."""
 
 
 class FasterRCNN(nn.Module):
