@@ -118,12 +118,11 @@ def _sample(
     # No near miss: fall back to the easy ones. No easy one either (a gap between the thresholds): to all that is left.
     background = torch.where(hard.any(), hard, torch.where(below.any(), below, exist & ~foreground))
 
-    wanted = torch.full((), round(config.fg_fraction * size), device=max_iou.device)
-    num_foreground = torch.minimum(foreground.sum(), wanted)
+    num_foreground = foreground.sum().clamp(max=round(config.fg_fraction * size))
     num_foreground = torch.where(background.any(), num_foreground, size)
 
-    foreground_rows = draw(foreground, num_foreground, keys[0], repeats[0])
-    background_rows = draw(background, size - num_foreground, keys[1], repeats[1])
+    needed = torch.stack([num_foreground, size - num_foreground])
+    foreground_rows, background_rows = draw(torch.stack([foreground, background]), needed, keys, repeats)
     position = torch.arange(size, device=max_iou.device)
     is_foreground = position < num_foreground
     # Background row number 0 sits right behind the last foreground row.

@@ -28,14 +28,14 @@ def keep_at_random(mask: Tensor, limit: int, at_most: Tensor | int, keys: Tensor
 
 
 def draw(mask: Tensor, needed: Tensor, keys: Tensor, repeats: Tensor) -> Tensor:
-    """`(size,)` row numbers of true rows of `mask` `(N,)`, in random order.
+    """`(..., size)` row numbers of true rows of `mask` `(..., N)`, in random order; each mask by itself.
 
-    Without repeats as long as there are `needed` (0-d) true rows; else with replacement. keys: `(N,)` and repeats:
-    `(size,)`, both random. When no row is true the numbers mean nothing and must not be used.
+    Without repeats as long as there are `needed` `(...)` true rows; else with replacement. keys: `(..., N)` and
+    repeats: `(..., size)`, both random. When no row is true the numbers mean nothing and must not be used.
     """
-    count, size = mask.sum(), len(repeats)
+    count, (rows, size) = mask.sum(dim=-1, keepdim=True), (mask.shape[-1], repeats.shape[-1])
     # True rows first, in random order; no more than `size` of them are looked at.
-    shuffled = torch.where(mask, keys, -1.0).topk(min(size, len(mask))).indices
+    shuffled = torch.where(mask, keys, -1.0).topk(min(size, rows)).indices
     position = torch.arange(size, device=mask.device)
-    position = torch.where(count < needed, (repeats * count).long(), position)
-    return shuffled[position.clamp(max=len(shuffled) - 1)]
+    position = torch.where(count < needed[..., None], (repeats * count).long(), position)
+    return shuffled.gather(-1, position.clamp(max=min(size, rows) - 1))
