@@ -190,3 +190,14 @@ def press(panel: Any, handle: Any, key: str) -> float:
 def caption(panel: Any) -> str:
     """The text under the panel's picture."""
     return str(panel.locator("> .widget-html").last.inner_text())
+
+
+def next_caption(panel: Any, said: str) -> str:
+    """The caption when it is no longer `said`; `said` if it still is after five seconds.
+
+    It comes in a message of its own behind the picture's, so the picture may be seen before it is there.
+    """
+    deadline = time.monotonic() + 5
+    while (now := caption(panel)) == said and time.monotonic() < deadline:
+        panel.page.wait_for_timeout(10)
+    return now
