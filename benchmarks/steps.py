@@ -169,8 +169,8 @@ def nms_calls(config: ProposalConfig, device: torch.device) -> dict[str, Call]:
     boxes, scores = boxes.to(device), scores.to(device)
     return {
         OURS: lambda _: nms(boxes, scores, threshold, max_kept=wanted),
-        "rcnn_edu, to the end": lambda _: nms(boxes, scores, threshold)[:wanted],
         "torchvision": lambda _: torchvision.ops.nms(boxes, scores, threshold)[:wanted],
+        "rcnn_edu, to the end": lambda _: nms(boxes, scores, threshold)[:wanted],
     }
 
 
