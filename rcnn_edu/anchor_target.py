@@ -106,10 +106,11 @@ def best_of_an_object(iou: Tensor, inside: Tensor) -> Tensor:
     iou: `(A, G)`; inside: `(A,)` boolean. An object that no anchor touches has no best anchor: its best IoU is 0, and
     without that condition every anchor that misses it would tie for best (the original code's slip).
     """
-    best = (iou * inside[:, None]).amax(dim=0)
+    iou = iou * inside[:, None]
+    best = iou.amax(dim=0)
     best = torch.where(best > 0, best, torch.inf)
-    # At least as good as the best inside: `(iou == best).any(dim=1)`, in numbers, which are faster than masks.
-    return inside & ((iou - best).amax(dim=1) >= 0)
+    # `(iou == best).any(dim=1)` in numbers, which are faster than masks, and without another matrix.
+    return inside & (iou.sub_(best).amax(dim=1) >= 0)
 
 
 def inside_image(anchors: Tensor, image_size: tuple[int, int], border: float | None = 0.0) -> Tensor:
