@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 EXAMPLE = FOLDER / "05_anchor_target.ipynb"
+CELL_WIDTH = 105  # characters that JupyterLab shows beside its file browser in a window of 1280 pixels
 
 HEADINGS = ("The picture", "Predict before you slide", "The call", "Slide", "The trap", "Exercises", "Check yourself")
 
@@ -42,6 +43,8 @@ def problems(notebook: Any) -> list[str]:
         for word in ("nbval", "pyplot", "%matplotlib", "interact(", "Output("):
             if word in cell.source.lower() or word in cell.source:
                 found.append(f"{place} has {word!r}")
+        if wide := [line for line in cell.source.splitlines() if len(line) > CELL_WIDTH]:
+            found.append(f"{place} is wider than a cell: {wide[0]}")
         if shows_something(cell.source) and not cell.outputs:
             found.append(f"{place} has no output")
         found += [f"{place} {what}" for output in cell.outputs for what in output_problems(output)]
@@ -160,6 +163,7 @@ def _error(code: Any) -> None:
         (lambda code: code[2].update(execution_count=9), "cell [3] has execution count 9"),
         (lambda code: code[2].update(execution_count=None), "cell [3] has execution count None"),
         (lambda code: code[1].update(source=code[1].source + ";"), "cell [2] ends with a semicolon"),
+        (lambda code: code[0].update(source=code[0].source + "  # " + 90 * "!"), "cell [1] is wider than a cell"),
         (lambda code: code[1].update(source="# NBVAL_SKIP\n" + code[1].source), "cell [2] has 'nbval'"),
         (lambda code: code[1].metadata.update(tags=["nbval-skip"]), "has metadata: {'tags': ['nbval-skip']}"),
         (lambda code: code[1].outputs[0].data.update({"application/vnd.jupyter.widget-view+json": {}}), "widget's id"),
