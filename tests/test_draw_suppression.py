@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
-from rcnn_edu.draw import new_figure
+from rcnn_edu.checkpoint import load
+from rcnn_edu.draw import KEPT, OBJECT, PROPOSAL, new_figure
 from rcnn_edu.draw.suppression import Moment, decision_axes, draw_decision, draw_moment
+from rcnn_edu.explorers.nms import crowd_picture
+from rcnn_edu.explorers.photo import running_photo
 
 BOXES = torch.tensor(
     [[0, 0, 10, 10], [1, 1, 11, 11], [50, 50, 60, 60], [52, 50, 62, 60], [80, 5, 90, 15.0], [0, 80, 9, 90]]
@@ -55,3 +59,23 @@ def test_before_the_first_decision_all_are_undecided() -> None:
 def test_each_box_stands_at_its_iou_with_the_box_just_kept() -> None:
     # Row 3 covers 8 of 10 columns of row 2: 80 / 120. Row 4 touches nothing.
     np.testing.assert_allclose(points(MOMENT), sorted([[1.0, 0.7], [80 / 120, 0.6], [0.0, 0.5]]), rtol=1e-6)
+
+
+def test_the_first_picture_has_the_regions_boxes_the_object_and_what_is_kept() -> None:
+    model = load("voc-crop")
+    photo = running_photo(config=model.config.preprocessing)
+    with torch.no_grad():
+        picture = crowd_picture(photo, model, model.trace(photo.original))
+    before, after = picture._figure.axes[:2]
+
+    def boxes(axes: Any, color: str) -> list[list[float]]:
+        found = [one for one in axes.collections if isinstance(one, PolyCollection)]
+        found = [one for one in found if np.allclose(one.get_edgecolor()[0], to_rgba(color))]
+        return [np.asarray(path.vertices)[[0, 2]].flatten().tolist() for one in found for path in one.get_paths()]
+
+    motorbike = photo.boxes[:1].tolist()
+    assert photo.labels[0] == "motorbike"
+    np.testing.assert_allclose(boxes(before, OBJECT), motorbike)
+    np.testing.assert_allclose(boxes(after, OBJECT), motorbike)
+    assert (len(boxes(before, PROPOSAL)), len(boxes(before, KEPT))) == (48, 0)
+    assert (len(boxes(after, PROPOSAL)), len(boxes(after, KEPT))) == (0, 3)

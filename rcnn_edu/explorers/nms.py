@@ -54,12 +54,14 @@ def crowd_picture(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Explo
     boxes, scores = boxes[above], scores[above]
     kept = nms(boxes, scores, config.nms_threshold)
     figure, (before, after) = photo_row(faded(photo.image), count=2)
-    draw_boxes(before, boxes, PROPOSAL, linewidth=1.0)
-    draw_boxes(after, boxes[kept], KEPT, [f"{score:.2f}" for score in scores[kept].tolist()], linewidth=2.5)
-    foot_legend(
-        figure, [Patch(color=PROPOSAL, label="a region's box"), Patch(color=KEPT, label="kept, with its score")]
-    )
     name = model.classes[label - 1]
+    objects = photo.boxes[torch.tensor([one == name for one in photo.labels], dtype=torch.bool)]
+    draw_boxes(before, boxes, PROPOSAL, linewidth=1.0)
+    for axes in (before, after):
+        draw_boxes(axes, objects, OBJECT, linewidth=2.5)
+    draw_boxes(after, boxes[kept], KEPT, [f"{score:.2f}" for score in scores[kept].tolist()], linewidth=2.5)
+    handles = ((PROPOSAL, "a region's box"), (OBJECT, "object"), (KEPT, "kept, with its score"))
+    foot_legend(figure, [Patch(color=color, label=text) for color, text in handles])
 
     def draw() -> str:
         draw_title(before, f"{len(boxes)} of {len(above)} regions say {name}")
