@@ -147,8 +147,8 @@ def detections_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Ex
         draw_title(axes, f"{len(tags)} detections")
         return (
             f"{counts[0]:,} anchors, {regions} proposals, {regions} x {classes} class boxes: {above} score above "
-            f"{score_threshold:.2f},\n{counts[4]} are left after suppression within each class at "
-            f"{nms_threshold:.2f}, {counts[5]} are returned.\nBest first: {', '.join(tags[:5]) or 'none'}."
+            f"{score_threshold:.2f},\n{counts[4]} left after suppression within each class at "
+            f"{nms_threshold:.2f}, {counts[5]} returned.\nBest first: {', '.join(tags[:5]) or 'none'}."
         )
 
     config = model.config.detection

@@ -120,7 +120,7 @@ def proposal_target_panel(photo: RunningPhoto, proposals: Proposals, objects: Ob
             f"[{config.bg_threshold_lo:.2f}, {bg_threshold_hi:.2f}), {int((~foreground & ~hard).sum())} in neither"
             f"{'' if hard.any() else f'; so background is all below {bg_threshold_hi:.2f}'}.\n"
             f"Sampled: {in_sample} foreground + {rest} background = {len(sampled.rois)}; "
-            f"{int(orange.sum())} different backgrounds, none more than {most} time{'s' if most != 1 else ''}."
+            f"{int(orange.sum())} different backgrounds, none more than {'once' if most == 1 else f'{most} times'}."
         )
 
     default = ProposalTargetConfig()
