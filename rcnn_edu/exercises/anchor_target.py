@@ -27,7 +27,12 @@ def _by_center(anchors: Tensor, image_size: tuple[int, int]) -> Tensor:
     return (x >= 0) & (y >= 0) & (x <= width) & (y <= height)
 
 
-_anchors = torch.tensor([[0, 0, 40, 40], [50, 0, 90, 40], [-10, 10, 30, 50], [20, 50, 60, 75], [10, 10, 60, 50.0]])
+_anchors = torch.tensor(
+    [
+        *([0, 0, 40, 40], [50, 0, 90, 40], [-10, 10, 30, 50], [20, 50, 60, 75]),
+        *([10, 10, 60, 50], [30, -5, 60, 30.0]),
+    ]
+)
 
 inside = Exercise(
     "inside_image",
@@ -64,12 +69,13 @@ def _outside_counts(iou: Tensor, inside: Tensor) -> Tensor:
 
 _iou = torch.tensor([[0.6, 0.0], [0.6, 0.1], [0.2, 0.3], [0.8, 0.0], [0.0, 0.0]])
 _untouched = torch.tensor([[0.0, 0.5], [0.0, 0.4], [0.0, 0.0]])
+_hardly = torch.tensor([[0.0, 0.05], [0.9, 0.0]])
 _inside = torch.tensor([True, True, True, False, True])
 
 type_a = Exercise(
     "best_of_an_object",
     best_of_an_object,
-    [(_iou, _inside), (_untouched, torch.ones(3, dtype=torch.bool))],
+    [(_iou, _inside), (_untouched, torch.ones(3, dtype=torch.bool)), (_hardly, torch.ones(2, dtype=torch.bool))],
     [
         Mistake(_first_of_ties, "ties count: every anchor with the object's best IoU is type A"),
         Mistake(_zero_counts, "an object that no anchor touches has no best anchor; ask for an IoU above 0"),
@@ -111,11 +117,13 @@ def _outside_labelled(
     return _labels(foreground, max_iou < config.negative_overlap, everywhere), max_iou, matched
 
 
-_objects = torch.tensor([[10, 10, 50, 50], [70, 70, 80, 80], [60, 0, 100, 80.0]])
+# The best anchor of the last object but one leaves the image. The last anchor overlaps the last object by exactly 1/4.
+_objects = torch.tensor([[10, 10, 50, 50], [70, 70, 80, 80], [60, 0, 100, 80], [0, 60, 30, 90], [35, 85, 45, 95.0]])
 _around = torch.tensor(
     [
         *([12, 10, 50, 50], [20, 10, 60, 50], [60, 60, 100, 100], [60, 0, 100, 40]),
-        *([40, 40, 80, 80], [-4, 10, 36, 50], [90, 0, 130, 40.0]),
+        *([40, 40, 80, 80], [-4, 10, 36, 50], [90, 0, 130, 40], [-5, 60, 30, 90], [0, 50, 40, 90]),
+        *([35, 85, 45, 100], [30, 80, 50, 100.0]),
     ]
 )
 
@@ -124,10 +132,10 @@ labels = Exercise(
     label_anchors,
     [
         (_around, _objects, (100, 100), AnchorTargetConfig()),
-        (_around, _objects, (100, 200), AnchorTargetConfig(0.6, 0.2)),
+        (_around, _objects, (100, 200), AnchorTargetConfig(0.6, 0.25)),
     ],
     [
-        Mistake(_no_type_a, "two objects get no foreground anchor; add type A, the best anchor of each object"),
+        Mistake(_no_type_a, "some objects get no foreground anchor; add type A, the best anchor of each object"),
         Mistake(_background_last, "foreground wins: a type A anchor stays 1 even if its IoU is below negative_overlap"),
         Mistake(_outside_labelled, "anchors that leave the image are -1, whatever they overlap"),
     ],

@@ -48,7 +48,7 @@ def _last_pixel(base_size: int, ratios: Numbers, scales: Numbers) -> Tensor:
 base = Exercise(
     "base_anchors",
     base_anchors,
-    [(16, (0.5, 1, 2), (8, 16, 32)), (16, (1, 3), (2, 4))],
+    [(16, (0.5, 1, 2), (8, 16, 32)), (10, (1, 3), (2, 4))],
     [
         Mistake(_scale_first, "the order is ratio by ratio: all scales of the first ratio, then all of the second"),
         Mistake(_width_over_height, "a ratio is height over width: 0.5 is a wide box"),

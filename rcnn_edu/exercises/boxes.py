@@ -82,7 +82,7 @@ def _encode_plus_one(references: Tensor, targets: Tensor) -> Tensor:
 
 
 _references = torch.tensor([[0.0, 0, 10, 20], [30, 10, 50, 30]])
-_targets = torch.tensor([[5.0, 0, 25, 20], [30, 20, 40, 60]])
+_targets = torch.tensor([[5.0, 10, 25, 30], [30, 20, 40, 60]])
 
 encode = Exercise(
     "encode_boxes",
@@ -135,14 +135,14 @@ def _center_and_size(references: Tensor, coefficients: Tensor) -> Tensor:
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
-_coefficients = torch.tensor([[0.5, 0.0, 0.6931, 0.0], [-0.25, 1.0, -0.6931, 6.0]])
+_coefficients = torch.tensor([[0.5, 0.25, 6.0, 0.0], [-0.25, 1.0, -0.6931, 6.0]])
 
 decode = Exercise(
     "decode_boxes",
     decode_boxes,
     [(_references, _coefficients)],
     [
-        Mistake(_no_limit, "clamp tw and th at log(1000/16) before the exponential: th = 6 would grow a box 403 times"),
+        Mistake(_no_limit, "clamp tw and th at log(1000/16) before the exponential: 6 would grow a box 403 times"),
         Mistake(_whole_size, "the box is twice too large: from the centre to a side is half the width"),
         Mistake(_no_exp, "the new width is exp(tw) times the old one, not 1 + tw times"),
         Mistake(_shift_in_pixels, "tx and ty are shares of the reference's width and height, not pixels: multiply"),

@@ -192,7 +192,11 @@ _moves = torch.tensor(
 final = Exercise(
     "detections",
     _detect,
-    [(_scores, _moves, _rois, (100, 100), DetectionConfig()), (_scores, _moves, _rois, (70, 80), DetectionConfig(0.3))],
+    [
+        (_scores, _moves, _rois, (100, 100), DetectionConfig()),
+        (_scores, _moves, _rois, (70, 80), DetectionConfig(score_threshold=0.3, nms_threshold=0.95)),
+        (_scores, _moves, _rois, (100, 100), DetectionConfig(max_detections=3)),
+    ],
     [
         Mistake(_not_scaled, "the coefficients are normalised; multiply them by target_std before decoding"),
         Mistake(_best_class_only, "a region may count for several classes: each above the threshold has its own box"),

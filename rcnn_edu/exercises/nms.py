@@ -85,7 +85,7 @@ within = Exercise(
     batched_nms,
     [
         (_chain, torch.tensor([0.9, 0.8, 0.7, 0.5, 0.6, 0.95]), torch.tensor([2, 1, 1, 1, 2, 2]), 0.3),
-        (_chain, torch.tensor([0.2, 0.9, 0.3, 0.4, 0.8, 0.1]), torch.tensor([1, 1, 2, 2, 2, 1]), 0.3),
+        (_chain, torch.tensor([0.2, 0.9, 0.3, 0.4, 0.8, 0.1]), torch.tensor([1, 1, 2, 2, 2, 1]), 0.45),
     ],
     [
         Mistake(_across_classes, "boxes of different classes do not suppress each other; this one looks at no class"),
@@ -132,19 +132,19 @@ final = Exercise(
             _chain,
             torch.tensor([0.3, 0.9, 0.8, 0.7, 0.6, 0.2]),
             torch.tensor([1, 1, 1, 2, 2, 2]),
-            DetectionConfig(score_threshold=0.25, nms_threshold=0.3, max_detections=3),
+            DetectionConfig(score_threshold=0.25, nms_threshold=0.3, max_detections=2),
         ),
         (
             _chain,
             torch.tensor([0.04, 0.9, 0.8, 0.5, 0.6, 0.55]),
             torch.tensor([1, 1, 1, 2, 2, 1]),
-            DetectionConfig(score_threshold=0.05, nms_threshold=0.3, max_detections=2),
+            DetectionConfig(score_threshold=0.05, nms_threshold=0.45, max_detections=2),
         ),
         (
             _chain,
-            torch.tensor([0.01, 0.9, 0.02, 0.03, 0.8, 0.7]),
+            torch.tensor([0.1, 0.9, 0.25, 0.2, 0.8, 0.7]),
             torch.tensor([1, 2, 1, 2, 2, 2]),
-            DetectionConfig(score_threshold=0.05, nms_threshold=0.3, max_detections=6),
+            DetectionConfig(score_threshold=0.25, nms_threshold=0.3, max_detections=6),
         ),
     ],
     [

@@ -33,7 +33,13 @@ def _never_up(height: int, width: int, target_size: int, max_size: int) -> float
 scale = Exercise(
     "resize_scale",
     resize_scale,
-    [(500, 741, 600, 1000), (741, 500, 600, 1000), (300, 900, 600, 1000), (1200, 1600, 600, 1000)],
+    [
+        (500, 741, 600, 1000),
+        (741, 500, 600, 1000),
+        (300, 900, 600, 1000),
+        (900, 300, 500, 800),
+        (1200, 1600, 450, 1000),
+    ],
     [
         Mistake(_no_maximum, "the longer side passes max_size in a long photo; then max_size decides"),
         Mistake(_larger_factor, "of the two factors take the smaller one: neither limit may be passed"),
@@ -63,7 +69,7 @@ def _may_vanish(height: int, width: int, scale: float) -> tuple[int, int]:
 size = Exercise(
     "resized_size",
     resized_size,
-    [(500, 741, 1.2), (427, 640, 1.4), (2, 4000, 0.2)],
+    [(500, 741, 1.2), (427, 640, 1.4), (640, 427, 1.4), (2, 4000, 0.2), (4000, 2, 0.2)],
     [
         Mistake(_cut_off, "round to the nearest whole pixel; int() always rounds down"),
         Mistake(_width_first, "(height, width), in the order of a tensor's axes, not (width, height)"),

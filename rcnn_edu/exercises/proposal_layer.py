@@ -159,6 +159,8 @@ whole = Exercise(
     [
         (_objectness, _coefficients, _anchors, (100, 100), ProposalConfig(7, 3, 0.7)),
         (_objectness, _coefficients, _anchors, (100, 120), ProposalConfig(8, 6, 0.7)),
+        (_objectness, _coefficients, _anchors, (100, 120), ProposalConfig(6, 6, 0.5)),
+        (_objectness, _coefficients, _anchors, (50, 120), ProposalConfig(8, 8, 0.95)),
     ],
     [
         Mistake(_not_decoded, "these are anchors; decode_boxes moves each by its four coefficients first"),

@@ -56,8 +56,9 @@ sizes = Exercise(
     sample_sizes,
     [
         (_few, ProposalTargetConfig(batch_size=16, append_gt=False)),
-        (_many, ProposalTargetConfig(batch_size=16, append_gt=False)),
+        (_many, ProposalTargetConfig(batch_size=11, append_gt=False)),
         (_many, ProposalTargetConfig(batch_size=8, fg_fraction=0.5, append_gt=False)),
+        (_many, ProposalTargetConfig(batch_size=8, fg_threshold=0.8, append_gt=False)),
     ],
     [
         Mistake(
