@@ -163,11 +163,11 @@ class DetectionConfig:
     """Steps 09 and 10 in inference: from class scores to final boxes."""
 
     score_threshold: float = 0.05
-    """TEST.SCORE_THRESH: boxes below this class probability are left out."""
+    """`thresh` of the code's `test_net`: boxes whose class probability is not above it are left out."""
     nms_threshold: float = 0.3
     """TEST.NMS: a box that overlaps a better one of its class by more than this IoU is suppressed."""
     max_detections: int = 100
-    """Best detections kept in an image, over all classes."""
+    """`max_per_image` of `test_net`: the best detections that are kept in an image, over all classes."""
 
     def __post_init__(self) -> None:
         _require_fraction(self, "score_threshold", "nms_threshold")

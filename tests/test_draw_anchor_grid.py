@@ -13,6 +13,7 @@ from rcnn_edu.anchor_target import inside_image
 from rcnn_edu.anchors import base_anchors, grid_anchors
 from rcnn_edu.draw import DONT_CARE, KEPT, draw_image, to_array
 from rcnn_edu.draw.anchor_grid import (
+    DEEPEST,
     draw_all_positions,
     draw_cell,
     draw_one_position,
@@ -34,20 +35,19 @@ def near(pixel: np.ndarray, color: str, opacity: float) -> bool:
     return bool(np.abs(pixel - 255 * (opacity * np.array(to_rgb(color)) + 1 - opacity)).max() <= 3)
 
 
-def test_each_dot_tells_of_its_own_anchor() -> None:
-    rows, columns, stride = 4, 5, 60  # a dot is 20 x 20 pixels
+def test_a_cell_is_the_deeper_the_more_of_its_anchors_lie_inside() -> None:
+    rows, columns, stride = 4, 5, 60
     figure, axes = canvas(columns * stride, rows * stride)
     anchors = grid_anchors((rows, columns), stride, base_anchors(60, (0.5, 1, 2), (0.5, 1, 2)))
     inside = inside_image(anchors, (rows * stride, columns * stride))
-    assert 0 < int(inside.sum()) < len(anchors)
-    draw_all_positions(axes, inside, (rows, columns), stride, ratios=3)
+    draw_all_positions(axes, inside, (rows, columns), stride)
     pixels = to_array(figure).astype(float)
-    for number, stays in enumerate(inside.tolist()):
-        cell, of_nine = divmod(number, 9)
-        (row, column), (ratio, scale) = divmod(cell, columns), divmod(of_nine, 3)
-        dot = pixels[row * stride + ratio * 20 + 10, column * stride + scale * 20 + 10]
-        assert near(dot, KEPT, 0.8) == stays, number
-        assert near(dot, DONT_CARE, 0.4) != stays, number
+    counts = [sum(inside.tolist()[9 * cell : 9 * cell + 9]) for cell in range(rows * columns)]
+    assert len(set(counts)) > 2
+    for cell, count in enumerate(counts):
+        row, column = divmod(cell, columns)
+        color = pixels[row * stride + 30, column * stride + 30]
+        assert near(color, KEPT, DEEPEST * count / 9), (row, column, count)
 
 
 def test_one_position_tells_inside_from_outside() -> None:

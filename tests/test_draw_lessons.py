@@ -38,8 +38,8 @@ def drawn(row: int, column: int, number: int, label: int) -> np.ndarray:
 def test_an_anchor_is_a_dot_in_its_cell_a_row_for_each_ratio_a_column_for_each_scale() -> None:
     for row, column, number in ((0, 0, 0), (1, 2, 5), (2, 3, 7)):
         ratio, scale = divmod(number, 3)
-        for label, color in ((0, BACKGROUND), (-1, DONT_CARE)):
-            y, x = np.nonzero(near(drawn(row, column, number, label), color, 153 / 255))
+        for label, color, opacity in ((0, BACKGROUND, 128 / 255), (-1, DONT_CARE, 1.0)):
+            y, x = np.nonzero(near(drawn(row, column, number, label), color, opacity))
             assert (y.min(), y.max()) == (48 * row + 16 * ratio, 48 * row + 16 * ratio + 15)
             assert (x.min(), x.max()) == (48 * column + 16 * scale, 48 * column + 16 * scale + 15)
 

@@ -69,7 +69,8 @@ def test_a_function_that_spoils_its_arguments_spoils_no_case() -> None:
 def test_same() -> None:
     one = torch.tensor([1.0, 2.0])
     assert same([1.0, 2.00001], one)
-    assert same((one, 3), (one, 3)) and same([one, 3], (one, 3))
+    assert same((one, 3), (one, 3))
+    assert same([one, 3], (one, 3))
     assert not same((one,), (one, 3))
     assert not same(one[None], one)
     assert not same("text", one)

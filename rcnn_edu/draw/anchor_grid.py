@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
@@ -17,6 +17,8 @@ from rcnn_edu.draw.colors import DONT_CARE, KEPT
 from rcnn_edu.draw.figures import draw_image, to_numpy
 
 _DASHES = (0, (4, 2))
+DEEPEST = 0.85
+"""Opacity of a cell whose anchors all lie inside the photo."""
 
 
 def photo_with_margin(axes: Axes, image: Any, margin: float) -> None:
@@ -66,23 +68,18 @@ def draw_order(axes: Axes, anchors: Any, ratios: Sequence[float], scales: Sequen
     return artists
 
 
-def draw_all_positions(
-    axes: Axes, inside: Any, feature_size: tuple[int, int], stride: int, ratios: int
-) -> list[Artist]:
-    """Every anchor as a dot in its cell: a row for each ratio, a column for each scale, grey where it leaves the photo.
+def draw_all_positions(axes: Axes, inside: Any, feature_size: tuple[int, int], stride: int) -> list[Artist]:
+    """Every position as a cell, the deeper in colour the more of its anchors lie inside the photo; clear if none does.
 
-    inside: `(rows·columns·ratios·scales,)` mask in the order of `grid_anchors`; feature_size: (rows, columns);
+    inside: `(rows·columns·K,)` mask in the order of `grid_anchors`; feature_size: (rows, columns);
     stride: pixels of the photo per cell.
     """
     rows, columns = feature_size
-    stays = to_numpy(inside).astype(bool).reshape(rows, columns, ratios, -1)
-    dots = stays.transpose(0, 2, 1, 3).reshape(rows * ratios, -1)
-    leaves, kept = (
-        np.round(255 * np.array(to_rgba(*tint))).astype(np.uint8) for tint in ((DONT_CARE, 0.4), (KEPT, 0.8))
-    )
+    cells = np.empty((rows, columns, 4), dtype=np.uint8)
+    cells[..., :3] = np.round(255 * np.array(to_rgb(KEPT)))
+    cells[..., 3] = np.round(255 * DEEPEST * to_numpy(inside).astype(bool).reshape(rows, columns, -1).mean(axis=2))
     extent = (0, columns * stride, rows * stride, 0)
-    shown = np.where(dots[..., None], kept, leaves)
-    return [axes.imshow(shown, extent=extent, interpolation="nearest", aspect=axes.get_aspect())]
+    return [axes.imshow(cells, extent=extent, interpolation="nearest", aspect=axes.get_aspect())]
 
 
 def draw_cell(axes: Axes, row: int, column: int, stride: int) -> list[Artist]:

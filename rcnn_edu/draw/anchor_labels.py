@@ -99,7 +99,7 @@ def _dots(axes: Axes, values: NDArray[np.int64], feature_size: tuple[int, int]) 
         down -= 1
     grid = values.reshape(rows, columns, down, per_position // down).transpose(0, 2, 1, 3).reshape(rows * down, -1)
     colors = np.zeros((*grid.shape, 4), dtype=np.uint8)
-    for value, color in ((0, BACKGROUND), (-1, DONT_CARE)):
-        colors[grid == value] = np.round(255 * np.array(to_rgba(color, 0.6)))
+    for value, color, opacity in ((0, BACKGROUND, 0.5), (-1, DONT_CARE, 1.0)):
+        colors[grid == value] = np.round(255 * np.array(to_rgba(color, opacity)))
     extent = (0, columns * STRIDE, rows * STRIDE, 0)
     return axes.imshow(colors, extent=extent, interpolation="nearest", aspect=axes.get_aspect())

@@ -89,12 +89,15 @@ def draw_title(axes: Axes, text: str, fontsize: float = 10.5) -> Text:
     )
 
 
-def faded(image: Any) -> NDArray[np.float32]:
-    """The image `(3, H, W)`, uint8 or in 0..1, grey and pale, so that colours drawn on it stand out; in 0..1."""
+def faded(image: Any, paleness: float = 0.35) -> NDArray[np.float32]:
+    """The image `(3, H, W)`, uint8 or in 0..1, grey and pale, so that colours drawn on it stand out; in 0..1.
+
+    paleness: how far every pixel goes towards white; 1 leaves nothing of the photo.
+    """
     pixels = to_numpy(image)
     pixels = pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels.astype(np.float32)
     grey = np.tensordot(np.array([0.299, 0.587, 0.114], dtype=np.float32), pixels, axes=1)
-    return np.broadcast_to(0.35 + 0.65 * grey, pixels.shape)
+    return np.broadcast_to(paleness + (1 - paleness) * grey, pixels.shape)
 
 
 def foot_legend(figure: Figure, handles: Sequence[Artist], fontsize: float = 10) -> Legend:

@@ -38,7 +38,7 @@ def draw_bands(axes: Axes, bg_threshold_lo: float, bg_threshold_hi: float, fg_th
 
 
 def draw_regions(axes: Axes, iou: Any, objectness: Any, times: Any, foreground: Any) -> list[Artist]:
-    """A dot for each of N regions: grey if it is not used, else green or orange, its area grows with how often.
+    """A dot for each of N regions: grey if not used, else in the colour of its kind; its area grows with how often.
 
     iou, objectness: `(N,)`; times: `(N,)` how often each is used; foreground: `(N,)` mask.
     """

@@ -37,9 +37,9 @@ def rpn_diagram(features: Any, hidden: Any, objectness: Any, growth: Any) -> tup
         draw_text(axes, (left + MAP_WIDTH / 2, top + height + 13), shape)
 
     shown(10, middle, strength(features), "black", "features", f"{channels} × {rows} × {columns}")
-    draw_arrow(axes, (166, middle), (186, middle))
-    draw_block(axes, (188, middle - 42, 298, middle + 42), f"rpn_net\n3×3 convolution\nReLU\n{channels} → {width}")
-    draw_arrow(axes, (298, middle), (318, middle))
+    draw_arrow(axes, (164, middle), (178, middle))
+    draw_block(axes, (180, middle - 42, 306, middle + 42), f"rpn_net\n3×3 convolution\nReLU\n{channels} → {width}")
+    draw_arrow(axes, (306, middle), (320, middle))
     shown(322, middle, strength(hidden), "black", "after the ReLU", f"{width} × {rows} × {columns}")
 
     heads = (

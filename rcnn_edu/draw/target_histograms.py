@@ -21,7 +21,7 @@ _BINS = np.linspace(-REACH, REACH, 41)
 
 
 def histogram_axes(titles: Sequence[str]) -> tuple[Figure, list[list[Axes]]]:
-    """A column of four axes for each title, a row for each coefficient; an orange band from −1 to 1 in each."""
+    """A column of four axes for each title, a row for each coefficient; a shaded band from −1 to 1 in each."""
     width, height = 960, 430
     figure, blank = new_figure(width, height)
     blank.remove()

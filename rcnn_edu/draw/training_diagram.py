@@ -14,7 +14,7 @@ from rcnn_edu.draw.colors import FOREGROUND, OBJECT
 from rcnn_edu.draw.flow import LAYER, PLAIN, Box, draw_arrow, draw_block, flow_figure, middle
 
 _WIDTH, _HEIGHT = 960, 316
-_BLOCK_WIDTH, _BLOCK_HEIGHT, _GAP = 127, 66, 9
+_BLOCK_WIDTH, _BLOCK_HEIGHT, _GAP = 125, 66, 11
 _TOPS = (10, 124, 238)
 
 # name: (column, row, fill, edge)
@@ -56,7 +56,7 @@ def training_diagram(numbers: Mapping[str, str]) -> tuple[Figure, Axes]:
     """
     figure, axes = flow_figure(_WIDTH, _HEIGHT + 14)
     for name, (_, _, fill, edge) in _PLACES.items():
-        draw_block(axes, _box(name), f"{name}\n{numbers[name]}", fill, edge, fontsize=8)
+        draw_block(axes, _box(name), f"{name}\n{numbers[name]}", fill, edge, fontsize=7.6)
     for start, out, end, into in _ARROWS:
         draw_arrow(axes, _side(start, out), _side(end, into))
     (x1, y1), (x2, y2) = _side("head", "top"), _side("crop pooling", "top")

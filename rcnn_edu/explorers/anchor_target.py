@@ -8,7 +8,7 @@ from rcnn_edu.anchor_target import anchor_targets, best_of_an_object, inside_ima
 from rcnn_edu.anchors import grid_anchors
 from rcnn_edu.boxes import box_iou
 from rcnn_edu.config import AnchorTargetConfig
-from rcnn_edu.draw import BACKGROUND, DONT_CARE, FOREGROUND, OBJECT, draw_boxes
+from rcnn_edu.draw import BACKGROUND, DONT_CARE, FOREGROUND, OBJECT, draw_boxes, draw_image
 from rcnn_edu.draw.anchor_labels import anchor_label_handles, draw_anchor_labels, draw_best_anchors, draw_sampled_labels
 from rcnn_edu.draw.bars import bar_rows, draw_bars
 from rcnn_edu.draw.layout import draw_title, faded, foot_legend, photo_and_plot, photo_row
@@ -24,6 +24,7 @@ def anchor_target_panel(photo: RunningPhoto, seed: int = 0) -> Explorer:
     type_a = best_of_an_object(iou, inside)
 
     figure, (before, after) = photo_row(faded(photo.image), count=2)
+    draw_image(before, faded(photo.image, 0.7))  # paler, for else the grey of don't care is lost in the photo's own
     for axes in (before, after):
         draw_boxes(axes, photo.boxes, OBJECT, linewidth=2.2)
         draw_best_anchors(axes, anchors, iou)
@@ -115,7 +116,7 @@ def best_anchor_panel(photo: RunningPhoto) -> Explorer:
         draw_bars(plot, [min(count, most) for count in counts], [FOREGROUND] * len(counts), texts)
         without = [index for index, count in enumerate(counts) if count == 0]
         draw_boxes(axes, photo.boxes[without], BACKGROUND, linewidth=2.2)
-        draw_title(axes, f"orange: {len(without)} of {len(counts)} objects that no foreground anchor learns")
+        draw_title(axes, f"red: {len(without)} of {len(counts)} objects that no foreground anchor learns")
         names = ", ".join(f"{numbers[index]} {photo.labels[index]}" for index in without)
         rule = "with" if best_anchor_rule else "without"
         return (

@@ -43,7 +43,7 @@ def nine_anchors_picture(photo: RunningPhoto) -> Explorer:
     default = AnchorConfig()
     (height, width), (rows, columns), stride = photo.image_size, photo.feature_size, default.stride
     base = base_anchors(default.base_size, default.ratios, default.scales)
-    row, column = rows // 2, columns // 2
+    row, column = round((rows - 1) / 2), round((columns - 1) / 2)
     nine = base + torch.tensor([column, row, column, row]) * stride
     inside = inside_image(nine, photo.image_size)
     beside = min(330.0, 400 * width / height)
@@ -72,7 +72,7 @@ def nine_anchors_picture(photo: RunningPhoto) -> Explorer:
         return (
             f"Left, the nine anchors in their order, width × height: {sizes}.\n"
             f"Middle, the nine at row {row}, column {column}: {int(inside.sum())} lie inside the photo.\n"
-            f"Right, all {rows * columns:,} positions, and anchor 3 at one of {apart * apart}."
+            f"Right, all {rows * columns:,} positions, and anchor 3 at every eighth row and column."
         )
 
     return Explorer(figure, draw)
@@ -100,7 +100,7 @@ def all_anchors_panel(photo: RunningPhoto) -> Explorer:
 
         draw_one_position(one, nine, stays)
         draw_title(one, f"row {row}, column {column}: {int(stays.sum())} of 9 lie inside")
-        draw_all_positions(every, inside, (rows, columns), stride, ratios=3)
+        draw_all_positions(every, inside, (rows, columns), stride)
         draw_cell(every, row, column, stride)
         draw_title(every, f"all {len(anchors):,}: {int(inside.sum()):,} lie inside, {share:.0f} %")
         by_scale = inside.reshape(-1, 3, 3).sum(dim=(0, 1)).tolist()

@@ -125,14 +125,14 @@ def decode_panel(photo: RunningPhoto) -> Explorer:
     """The way a network goes: four numbers are set, a box comes out. Can you hit the object?"""
     reference, target = a_pair(photo)
     figure, (axes,) = photo_row(faded(photo.image), width=720)
-    draw_boxes(axes, reference, PROPOSAL, linewidth=2.4)
+    draw_boxes(axes, reference, PROPOSAL, linewidth=6)  # wider than the decoded box, which may lie on it
     draw_boxes(axes, target, OBJECT, linewidth=2.4)
     foot_legend(figure, [*_pair_handles(), Line2D([], [], color=KEPT, linewidth=2.5, label="decoded")])
     before = float(box_iou(reference, target))
 
     def draw(tx: float, ty: float, tw: float, th: float) -> str:
         decoded = decode_boxes(reference, torch.tensor([[tx, ty, tw, th]]))
-        draw_boxes(axes, decoded, KEPT, linewidth=2.8)
+        draw_boxes(axes, decoded, KEPT, linewidth=2.4)
         iou = float(box_iou(decoded, target))
         draw_title(axes, f"IoU of reference and object {before:.2f}, of decoded box and object {iou:.2f}")
         width, height = (decoded[0, 2:] - decoded[0, :2]).tolist()

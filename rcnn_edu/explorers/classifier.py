@@ -47,7 +47,7 @@ def tail_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Explorer
     def draw(roi: int) -> str:
         scores, best = trace.scores[roi], int(trace.scores[roi].argmax())
         draw_boxes(axes, trace.rois[roi : roi + 1], PROPOSAL, linewidth=2.6)
-        draw_title(axes, f"region {roi}: number {roi + 1} of the {len(trace.rois)} that the RPN proposes")
+        draw_title(axes, f"region {roi} of 0 to {len(trace.rois) - 1}, in the order of their objectness")
         draw_region_maps(maps, trace.crops[roi], described[roi], trace.fc7[roi])
         texts = [f"{score:.2f}" if score >= 0.05 else "" for score in scores.tolist()]
         draw_bars(plot, scores.tolist(), [KEPT if row == best else DONT_CARE for row in range(len(names))], texts)
@@ -196,7 +196,7 @@ def classifier_loss_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) 
             f"{float(trace.scores[roi, label]):.2f} and pays -log of it, {float(cross_entropy[roi, label]):.2f}. "
             f"For its box it pays {float(cost.sum()):.2f}: "
             + (f"the four of {names[label]} count" if label else "a background region has no box to find")
-            + f", the other {4 * len(names) - (4 if label else 0)} coefficients cost nothing."
+            + f", {f'the other {4 * len(names) - 4}' if label else f'all {4 * len(names)}'} coefficients cost nothing."
         )
 
     return Explorer(figure, draw, roi=slider("roi", 0, 0, len(rois) - 1))

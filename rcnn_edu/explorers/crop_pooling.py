@@ -138,9 +138,9 @@ def crop_pooling_panel(photo: RunningPhoto, trace: Trace) -> Explorer:
 def squares_picture(photo: RunningPhoto, trace: Trace) -> Explorer:
     """RoIs of three shapes, and the squares that they become: of the photo, to see it, and of the feature map."""
     image, features = resize(photo.original, trace.image_size), trace.features[None]
-    x1, y1, x2, y2 = largest_object(photo, trace)[0].tolist()
-    wide, tall = (x1, y1 + 0.6 * (y2 - y1), x2, y2), (x1, y1, x1 + 0.35 * (x2 - x1), y2)
-    names, rois = ("whole", "wide", "tall"), torch.tensor([(x1, y1, x2, y2), wide, tall])
+    whole = largest_object(photo, trace)[0]
+    shares = torch.tensor([(0, 0, 1, 1), (0.05, 0.55, 0.95, 0.95), (0.03, 0.06, 0.35, 0.9)])
+    names, rois = ("whole", "wide", "tall"), whole[:2].repeat(2) + shares * (whole[2:] - whole[:2]).repeat(2)
     squares = crop_pool(image[None], [rois], stride=1, output_size=112).clamp(0, 1)
     crops, (darkest, brightest) = crop_pool(features, [rois])[:, CHANNEL], _range(features[0, CHANNEL])
     figure = squares_figure(image, rois, names, squares, crops, darkest, brightest)
@@ -194,7 +194,7 @@ def gradient_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Expl
         figure,
         draw,
         shift=slider("shift (% of its width)", 15, -30, 30),
-        differentiable_rois=switch("differentiable_rois", CropPoolingConfig().differentiable_rois),
+        differentiable_rois=switch("differentiable_rois", True),
     )
 
 

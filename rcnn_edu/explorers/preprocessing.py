@@ -205,14 +205,18 @@ def wrong_pixels_picture(model: FasterRCNN, photos: Sequence[RunningPhoto]) -> E
         plot.tick_params(labelsize=10.5, bottom=False, labelbottom=False)
         plots.append(plot)
     foot_legend(
-        figure, [Patch(color=KEPT, label=f"found: score {SURE:g} or more"), Patch(color=DONT_CARE, label="missed")]
+        figure,
+        [
+            Patch(color=KEPT, label=f"found: score {SURE:g}, IoU {SAME_PLACE:g} or more"),
+            Patch(color=DONT_CARE, label="missed"),
+        ],
     )
 
     def draw() -> str:
         for index, plot in enumerate(plots):
             scores = [found[index] for found in rows.values()]
             colors = [KEPT if score >= SURE else DONT_CARE for score in scores]
-            draw_bars(plot, scores, colors, [f"{score:.2f}" if score else "not at all" for score in scores])
+            draw_bars(plot, scores, colors, [f"{score:.2f}" if score else "none there" for score in scores])
         counts = (f"{name}: {sum(score >= SURE for score in scores)}" for name, scores in rows.items())
         return f"Found, of {len(photos)} objects in {len(photos)} photos. " + "; ".join(counts) + "."
 

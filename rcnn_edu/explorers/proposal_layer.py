@@ -79,10 +79,10 @@ def objectness_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Ex
     )
 
     def draw(anchor: int) -> str:
-        scores = maps[anchor - 1]
-        width, height = sizes[anchor - 1]
+        scores = maps[anchor]
+        width, height = sizes[anchor]
         cell = int(scores.argmax())
-        row = cell * count + anchor - 1
+        row = cell * count + anchor
         draw_heat(left, scores, (0, columns * stride, rows * stride, 0), PROPOSAL)
         draw_title(left, f"objectness of the {width:.0f} × {height:.0f} anchor in {rows} × {columns} cells")
         draw_title(right, f"the best of them: objectness {float(scores.max()):.2f}")
@@ -92,13 +92,13 @@ def objectness_panel(photo: RunningPhoto, model: FasterRCNN, trace: Trace) -> Ex
         before, after = (box_iou(boxes[row : row + 1], photo.boxes)[0] for boxes in (anchors, decoded))
         index = int(after.argmax())
         return (
-            f"Anchor {anchor} of {count}, {width:.0f} pixels wide and {height:.0f} high: its objectness is above 0.5 "
-            f"in {int((scores > 0.5).sum())} of {scores.numel()} cells, and {float(scores.max()):.2f} in the best. "
-            f"There the anchor has an IoU of {float(before[index]):.2f} with the {photo.labels[index]}; "
+            f"Anchor {anchor} of 0 to {count - 1}, {width:.0f} pixels wide and {height:.0f} high: its objectness is "
+            f"above 0.5 in {int((scores > 0.5).sum())} of {scores.numel()} cells, and {float(scores.max()):.2f} in the "
+            f"best. There the anchor has an IoU of {float(before[index]):.2f} with the {photo.labels[index]}; "
             f"moved by its four coefficients, {float(after[index]):.2f}."
         )
 
-    return Explorer(figure, draw, anchor=slider("anchor", min(8, count), 1, count))
+    return Explorer(figure, draw, anchor=slider("anchor", min(7, count - 1), 0, count - 1))
 
 
 def proposal_panel(photo: RunningPhoto, trace: Trace) -> Explorer:

@@ -85,7 +85,6 @@ def proposal_target_panel(photo: RunningPhoto, proposals: Proposals, objects: Ob
     max_iou = box_iou(candidates, gt_boxes).amax(dim=1)
     figure, axes, plot = photo_and_plot(faded(photo.image), margins=(62, 8, 10, 44), foot=34)
     overlap_axes(plot)
-    draw_boxes(axes, gt_boxes, OBJECT, linewidth=2.2)
     foot_legend(figure, region_handles())
 
     def draw(
@@ -107,20 +106,22 @@ def proposal_target_panel(photo: RunningPhoto, proposals: Proposals, objects: Ob
         draw_bands(plot, config.bg_threshold_lo, bg_threshold_hi, fg_threshold)
         draw_regions(plot, max_iou[:count], objectness[:count], times, foreground)
         used = times > 0
-        green, orange = used & foreground, used & ~foreground
-        draw_boxes(axes, candidates[:count][green], FOREGROUND, linewidth=0.9, alpha=0.8)
-        draw_payments(axes, candidates[:count][orange], times[orange], BACKGROUND, area=16.0, smallest=0.0)
+        used_foreground, used_background = used & foreground, used & ~foreground
+        draw_boxes(axes, candidates[:count][used_foreground], FOREGROUND, linewidth=0.9, alpha=0.5)
+        draw_boxes(axes, gt_boxes, OBJECT, linewidth=2.4)  # last, for an appended object is a RoI of its own
+        repeats = times[used_background]
+        draw_payments(axes, candidates[:count][used_background], repeats, BACKGROUND, area=16.0, smallest=0.0)
         in_sample = int((sampled.labels > 0).sum())
         rest = len(sampled.rois) - in_sample
         draw_title(axes, f"sampled: {in_sample} foreground (outlined) + {rest} background (centres)")
-        most = int(times[orange].max()) if orange.any() else 0
+        most = int(repeats.max()) if len(repeats) else 0
         return (
             f"{len(proposals.boxes)} proposals{f' and {len(gt_boxes)} objects' if append_gt else ''}: "
             f"{int(foreground.sum())} with IoU {fg_threshold:.2f} or more, {int(hard.sum())} in "
             f"[{config.bg_threshold_lo:.2f}, {bg_threshold_hi:.2f}), {int((~foreground & ~hard).sum())} in neither"
             f"{'' if hard.any() else f'; so background is all below {bg_threshold_hi:.2f}'}.\n"
             f"Sampled: {in_sample} foreground + {rest} background = {len(sampled.rois)}; "
-            f"{int(orange.sum())} different backgrounds, none more than {'once' if most == 1 else f'{most} times'}."
+            f"{len(repeats)} different backgrounds, none more than {'once' if most == 1 else f'{most} times'}."
         )
 
     default = ProposalTargetConfig()
