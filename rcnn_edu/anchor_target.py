@@ -39,6 +39,14 @@ class AnchorTargets(NamedTuple):
     """`(A,)` int64: row of that object; −1 without objects."""
 
 
+class AnchorLabels(NamedTuple):
+    """What each anchor of one image is, before sampling; the fields of `AnchorTargets` that chance does not touch."""
+
+    labels: Tensor
+    max_iou: Tensor
+    matched_gt: Tensor
+
+
 def anchor_targets(
     anchors: Tensor,
     gt_boxes: Tensor,
@@ -79,25 +87,23 @@ def label_anchors(
     gt_boxes: Tensor,
     image_size: tuple[int, int],
     config: AnchorTargetConfig = AnchorTargetConfig(),
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The labels before sampling: `(labels, max_iou, matched_gt)`, each `(A,)`, as in `AnchorTargets`."""
+) -> AnchorLabels:
+    """The labels before sampling, for pictures of them: each field is `(A,)`, as in `AnchorTargets`."""
     return _labels(anchors, gt_boxes, inside_image(anchors, image_size, config.allowed_border), config)
 
 
-def _labels(
-    anchors: Tensor, gt_boxes: Tensor, inside: Tensor, config: AnchorTargetConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    if len(gt_boxes) == 0:
+def _labels(anchors: Tensor, gt_boxes: Tensor, inside: Tensor, config: AnchorTargetConfig) -> AnchorLabels:
+    if len(gt_boxes) == 0 or len(anchors) == 0:
         max_iou = anchors.new_zeros(len(anchors))
         matched_gt = torch.full_like(inside, -1, dtype=torch.int64)
-        return torch.where(inside, BACKGROUND, DONT_CARE), max_iou, matched_gt
+        return AnchorLabels(torch.where(inside, BACKGROUND, DONT_CARE), max_iou, matched_gt)
 
     iou = box_iou(anchors, gt_boxes)
     max_iou, matched_gt = iou.max(dim=1)
     foreground = best_of_an_object(iou, inside) | (max_iou >= config.positive_overlap)
     background = max_iou < config.negative_overlap
     labels = torch.where(foreground, FOREGROUND, torch.where(background, BACKGROUND, DONT_CARE))
-    return torch.where(inside, labels, DONT_CARE), max_iou, matched_gt
+    return AnchorLabels(torch.where(inside, labels, DONT_CARE), max_iou, matched_gt)
 
 
 def best_of_an_object(iou: Tensor, inside: Tensor) -> Tensor:

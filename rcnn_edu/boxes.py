@@ -28,12 +28,14 @@ SMALLEST_SIDE = 1e-6
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of every pair: `(N, 4)` and `(M, 4)` → `(N, M)` in 0..1.
 
-    A pair with an empty, inverted or non-finite box has IoU 0, never NaN.
+    A pair with an empty, inverted or non-finite box has IoU 0, never NaN. Whole and half-precision numbers are taken
+    as float32, in which an area has room.
     """
+    a, b = (boxes.to(torch.promote_types(boxes.dtype, torch.float32)) for boxes in (a, b))
     # A matrix (M, N) for each axis, not one of (N, M, 2): long rows of numbers are what a processor is fast at.
     ax1, ay1, ax2, ay2 = a.t().contiguous()
     bx1, by1, bx2, by2 = b.t().contiguous()[:, :, None]
-    intersection = _overlap(ax1, ax2, bx1, bx2).mul_(_overlap(ay1, ay2, by1, by2))
+    intersection = _overlap(ax1, ax2, bx1, bx2) * _overlap(ay1, ay2, by1, by2)
     union = (box_area(a) + box_area(b)[:, None]).sub_(intersection)
     # An inverted box has no intersection with anything, so only 0/0 and non-finite boxes are left to mend.
     return torch.nan_to_num_(intersection / union, nan=0.0, posinf=0.0, neginf=0.0).t()

@@ -55,16 +55,14 @@ class Detections(NamedTuple):
 class Classifier(nn.Module):
     """The tail of the backbone and two linear layers: one says what, the other where.
 
-    tail: module from crops `(R, ·, n, n)` to `(R, D, m, m)` or `(R, D)`, with D as its `out_channels`;
-    num_classes: C, background included.
+    tail: module from crops `(R, ·, n, n)` to `(R, D, m, m)` or `(R, D)`; D is its `out_channels`, or else that of the
+    last layer in it that has any; num_classes: C, background included. Raises `TypeError` if no layer has.
     """
 
     def __init__(self, tail: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.tail = tail
-        channels = getattr(tail, "out_channels", None)
-        if not isinstance(channels, int):
-            raise TypeError(f"the tail must say how many channels it gives: {type(tail).__name__} has no out_channels")
+        channels = _channels(tail)
         self.cls_score_net = nn.Linear(channels, num_classes)
         self.bbox_pred_net = nn.Linear(channels, 4 * num_classes)
         nn.init.normal_(self.cls_score_net.weight, std=0.01)
@@ -83,6 +81,14 @@ class Classifier(nn.Module):
     def predict(self, fc7: Tensor) -> ClassifierOutput:
         """`(R, D)` → class scores and coefficients."""
         return ClassifierOutput(self.cls_score_net(fc7), self.bbox_pred_net(fc7))
+
+
+def _channels(tail: nn.Module) -> int:
+    for layer in (tail, *reversed(list(tail.modules()))):
+        for name in ("out_channels", "out_features"):
+            if isinstance(channels := getattr(layer, name, None), int):
+                return channels
+    raise TypeError(f"the tail must say how many channels it gives: {type(tail).__name__} has no out_channels")
 
 
 def mean_over_space(described: Tensor) -> Tensor:
@@ -143,7 +149,7 @@ def confident(
     score_threshold: float,
     target_std: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The first half of `detections`, also for the RoIs of several images: image_size may be `(R, 2)`, one for each.
+    """The first half of `detections`, also for RoIs of several images: image_size may be `(R, 2)`, one for each RoI.
 
     Returns, for every class of a region that is probable enough, in the order of regions and classes: the region's row,
     the box `(N, 4)`, the label, and the score, which is NaN for an empty box.
@@ -155,7 +161,7 @@ def confident(
 
     own = coefficients.detach().float().unflatten(1, (-1, 4))[region, label]
     std = torch.tensor(target_std).to(own.device, non_blocking=True)
-    size = image_size[region] if isinstance(image_size, Tensor) else image_size
+    size = image_size[region] if isinstance(image_size, Tensor) and image_size.ndim == 2 else image_size
     boxes = clip_boxes(decode_boxes(rois[region], own * std), size)
     usable = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return region, boxes, label, torch.where(usable, scores, torch.nan)

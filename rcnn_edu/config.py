@@ -7,7 +7,8 @@ are the article's. Each field's docstring is what `python -m rcnn_edu.train --he
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from math import isfinite
+from typing import Any, Literal, get_args, get_type_hints
 
 Pixels = Literal["torchvision", "caffe"]
 
@@ -35,7 +36,8 @@ class PreprocessingConfig:
     def __post_init__(self) -> None:
         _require(self.preset in _PIXEL_STATISTICS, self, "preset", "torchvision or caffe")
         _require(0 < self.target_size <= self.max_size, self, "target_size", "in 1..max_size")
-        _require(all(s > 0 for s in self.pixel_std), self, "std", "positive in every channel")
+        _require(len(self.pixel_mean) == 3, self, "mean", "three numbers, one for each channel")
+        _require(len(self.pixel_std) == 3 and min(self.pixel_std) > 0, self, "std", "three positive numbers")
 
     @property
     def pixel_mean(self) -> tuple[float, float, float]:
@@ -63,8 +65,9 @@ class AnchorConfig:
 
     def __post_init__(self) -> None:
         _require(self.base_size > 0, self, "base_size", "positive")
-        _require(len(self.ratios) > 0 and min(self.ratios) > 0, self, "ratios", "a list of positive numbers")
-        _require(len(self.scales) > 0 and min(self.scales) > 0, self, "scales", "a list of positive numbers")
+        for name, values in (("ratios", self.ratios), ("scales", self.scales)):
+            fit = len(values) > 0 and all(isfinite(value) and value > 0 for value in values)
+            _require(fit, self, name, "a list of positive numbers")
         _require(self.stride > 0, self, "stride", "positive")
 
     @property
@@ -139,7 +142,7 @@ class ProposalTargetConfig:
         _require_fraction(self, "fg_fraction", "fg_threshold", "bg_threshold_hi", "bg_threshold_lo")
         _require(self.bg_threshold_lo <= self.bg_threshold_hi, self, "bg_threshold_lo", "at most bg_threshold_hi")
         _require(self.bg_threshold_hi <= self.fg_threshold, self, "bg_threshold_hi", "at most fg_threshold")
-        _require(min(self.target_std) > 0, self, "target_std", "positive in all four")
+        _require(len(self.target_std) == 4 and min(self.target_std) > 0, self, "target_std", "four positive numbers")
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,8 @@ class CropPoolingConfig:
     def __post_init__(self) -> None:
         _require(self.output_size > 0, self, "output_size", "positive")
         _require(self.mode in ("crop", "align"), self, "mode", "crop or align")
+        differentiable = self.mode == "crop" or not self.differentiable_rois
+        _require(differentiable, self, "mode", "crop for differentiable_rois: roi_align has no gradient for its RoIs")
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ class Config:
     backbone: Backbone = "resnet50"
     """Pretrained network that is cut into head and tail; `tiny` trains from nothing."""
     num_classes: int = 21
-    """Classes with background counted: 20 + 1 for PASCAL VOC."""
+    """Classes with background counted: 20 + 1 for PASCAL VOC. In training it follows from the dataset."""
     pretrained: bool = True
     """Start from ImageNet weights, downloaded by torchvision once (`tiny` has none)."""
     backbone_weights: str | None = None
@@ -209,8 +214,10 @@ class Config:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
 
     def __post_init__(self) -> None:
+        _require(self.backbone in get_args(Backbone), self, "backbone", f"one of {', '.join(get_args(Backbone))}")
         _require(self.num_classes >= 2, self, "num_classes", "2 or more: background and one class at least")
         _require(self.frozen_stages is None or self.frozen_stages >= 0, self, "frozen_stages", "zero or more")
+        _require(self.rpn_channels is None or self.rpn_channels > 0, self, "rpn_channels", "positive")
         _require(self.rpn_sigma > 0, self, "rpn_sigma", "positive")
         _require(self.classifier_sigma > 0, self, "classifier_sigma", "positive")
 

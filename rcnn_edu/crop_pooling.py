@@ -68,7 +68,8 @@ def crop_maps(
         raise ValueError(f'mode must be "crop" or "align"; got "{mode}"')
     if not differentiable_rois:
         rois = [boxes.detach() for boxes in rois]
-    points = torch.stack(sampling_points(torch.cat(list(rois)).float(), stride, output_size))
+    precise = torch.promote_types(maps[0].dtype, torch.float32)
+    points = torch.stack(sampling_points(torch.cat(list(rois)).to(precise), stride, output_size))
     height, width = maps[0].shape[2:]
     cells, weights = _places(points, (height, width), [len(boxes) for boxes in rois])
     crops = []
@@ -103,9 +104,9 @@ def sampling_points(rois: Tensor, stride: int, output_size: int) -> tuple[Tensor
     """Where each crop reads: x `(R, n)` of its columns and y `(R, n)` of its rows, in cells of the feature map."""
     corners = rois / stride
     if output_size == 1:  # the only point is the middle
-        along = torch.full((1,), 0.5, device=rois.device)
+        along = torch.full((1,), 0.5, dtype=corners.dtype, device=rois.device)
     else:
-        along = torch.linspace(0, 1, output_size, device=rois.device)
+        along = torch.linspace(0, 1, output_size, dtype=corners.dtype, device=rois.device)
     points = corners[:, :2, None] + (corners[:, 2:] - corners[:, :2])[:, :, None] * along
     return points[:, 0], points[:, 1]
 
@@ -133,8 +134,8 @@ def _weighted_sums(table: Tensor, cells: Tensor, weights: Tensor) -> Tensor:
     # A GPU sums in float32 by itself, whatever it reads and writes; it only has no gradient for weights of few digits.
     if table.device.type != "cpu" and not weights.requires_grad:
         return F.embedding_bag(cells, table, per_sample_weights=weights.to(dtype), mode="sum")
-    if dtype == torch.float32 or torch.is_grad_enabled():
-        return F.embedding_bag(cells, table.float(), per_sample_weights=weights, mode="sum").to(dtype)
+    if dtype == weights.dtype or torch.is_grad_enabled():
+        return F.embedding_bag(cells, table.to(weights.dtype), per_sample_weights=weights, mode="sum").to(dtype)
     # The CPU, too, reads few digits and sums in float32, but wants weights of few digits: so what they leave over is
     # a second weight.
     short = weights.to(dtype)

@@ -83,7 +83,7 @@ class FasterRCNN(nn.Module):
         self.trained_on: dict[str, Any] = {}
         """What the weights were trained on, if they came from a checkpoint: see checkpoint.describe_data."""
         self.head, tail = build_backbone(config)
-        channels = config.rpn_channels or min(512, max(256, self.head.out_channels))
+        channels = min(512, max(256, self.head.out_channels)) if config.rpn_channels is None else config.rpn_channels
         self.rpn = RPN(self.head.out_channels, channels, config.anchors.per_position)
         self.classifier = Classifier(tail, config.num_classes)
         anchors = base_anchors(config.anchors.base_size, config.anchors.ratios, config.anchors.scales)

@@ -20,6 +20,7 @@ from rcnn_edu.config import (
     ProposalConfig,
     ProposalTargetConfig,
 )
+from rcnn_edu.errors import UserError
 from rcnn_edu.training_config import DataConfig, TrainConfig
 
 
@@ -128,7 +129,16 @@ RECIPES: dict[str, Callable[..., TrainConfig]] = {"article": article, "best": be
 
 
 def with_classes(config: TrainConfig, count: int) -> TrainConfig:
-    """`config` for `count` classes without background, as found in the dataset."""
+    """`config` for `count` classes without background, as found in the dataset.
+
+    Raises `UserError` if another number was asked for.
+    """
+    asked = config.model.num_classes
+    if asked not in (Config.num_classes, count + 1):
+        raise UserError(
+            f"--num-classes {asked}, but the dataset has {count} classes and background, {count + 1} in all; "
+            f"leave it out, or choose the classes with --classes"
+        )
     return replace(config, model=replace(config.model, num_classes=count + 1))
 
 

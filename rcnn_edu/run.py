@@ -85,6 +85,8 @@ class Run:
             TrainingLog(config.output, config.steps, self.done, self.device, processes.first) as log,
             stop_signals() as received,
         ):
+            if processes.any(self.evaluation_is_missing()):
+                self.evaluate(log)
             for passes in zip(*[iter(loader)] * config.accumulate, strict=True):
                 waited = time.perf_counter() - asked
                 rate = learning_rate(config, self.done)
@@ -106,7 +108,7 @@ class Run:
                 if stop:
                     self.say_how_to_go_on(log)
                     return
-                if config.evaluate_every and self.done % config.evaluate_every == 0 and not last:
+                if self.evaluation_is_due():
                     self.evaluate(log)
                 asked = time.perf_counter()
             self.finish(log)
@@ -157,6 +159,18 @@ class Run:
             if not self.config.data.skip_bad:
                 raise error
             log.say(f"left out: {error}")
+
+    def evaluation_is_due(self) -> bool:
+        """Whether the run is at a step after which it is measured; the last one is `finish`'s."""
+        every = self.config.evaluate_every
+        return every > 0 and 0 < self.done < self.config.steps and self.done % every == 0
+
+    def evaluation_is_missing(self) -> bool:
+        """Whether the run was interrupted between a step and its evaluation."""
+        if not (self.evaluation_is_due() and self.processes.first):
+            return False
+        records = read_metrics(self.config.output / "metrics.jsonl")
+        return not any(record["step"] == self.done and "map_area" in record for record in records)
 
     def evaluate(self, log: TrainingLog) -> None:
         """Measure on the validation split, write it down, and say it in a line."""

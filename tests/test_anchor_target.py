@@ -155,6 +155,12 @@ def test_an_overlap_of_exactly_0_7_is_foreground_and_of_exactly_0_3_is_not_backg
     assert labels_of([gt, (0, 0, 10, 10)], [gt]) == [1, label]
 
 
+def test_without_anchors_there_are_no_targets() -> None:
+    for objects in ([], [(0, 0, 5, 5)]):
+        result = anchor_targets(torch.zeros(0, 4), tensor(objects).reshape(-1, 4), SIZE)
+        assert [value.shape for value in result] == [(0,), (0, 4), (0,), (0,)]
+
+
 def test_an_image_without_objects_has_only_background() -> None:
     result = anchor_targets(tensor([(0, 0, 9, 9), (-5, 0, 9, 9), (5, 5, 9, 9)]), torch.zeros(0, 4), SIZE)
     assert result.labels.tolist() == [0, -1, 0]

@@ -97,6 +97,25 @@ def test_a_box_that_is_none_has_iou_0_even_with_itself(box: Box) -> None:
     assert torch.equal(box_iou(tensor(box), others), torch.zeros(1, 3))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8, torch.int64, torch.float64])
+def test_iou_of_other_numbers_than_float32(dtype: torch.dtype) -> None:
+    a, b = torch.tensor([[0, 0, 250, 200]], dtype=dtype), torch.tensor([[0, 0, 125, 200], [0, 0, 250, 50]], dtype=dtype)
+    iou = box_iou(a, b)
+    assert iou.tolist() == [[0.5, 0.25]]
+    assert iou.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_iou_has_torchvisions_gradient() -> None:
+    a, b = (random_boxes(9, (40, 60)).requires_grad_() for _ in range(2))
+    weights = torch.rand(9, 9)
+    ours, theirs = (
+        torch.autograd.grad((iou(a, b) * weights).sum(), (a, b)) for iou in (box_iou, torchvision.ops.box_iou)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.abs().max() > 0.01
+        torch.testing.assert_close(one, other)
+
+
 def test_iou_leaves_its_inputs_alone() -> None:
     a, b = random_boxes(4), random_boxes(3)
     before = a.clone(), b.clone()

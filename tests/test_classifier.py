@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 from conftest import jittered, random_boxes
 from torch import Tensor, nn
 
@@ -126,6 +127,13 @@ def test_the_article_s_starting_weights() -> None:
     assert classifier.bbox_pred_net.weight.std().item() == pytest.approx(0.001, rel=0.05)
     assert not classifier.cls_score_net.bias.any()
     assert not classifier.bbox_pred_net.bias.any()
+
+
+def test_the_channels_of_any_tail_are_those_of_its_last_layer() -> None:
+    tails = (torchvision.models.resnet18().layer4, nn.Sequential(nn.Flatten(), nn.Linear(98, 512), nn.ReLU()))
+    for tail, channels in zip(tails, (256, 2), strict=True):
+        output = Classifier(tail, 5)(torch.rand(3, channels, 7, 7))
+        assert (output.class_scores.shape, output.coefficients.shape) == ((3, 5), (3, 20))
 
 
 def test_a_tail_that_does_not_say_its_channels_is_refused() -> None:

@@ -57,6 +57,10 @@ def test_pixel_statistics_of_both_presets() -> None:
         (AnchorConfig, "ratios", (1.0, -1.0)),
         (AnchorConfig, "scales", (0.0,)),
         (AnchorConfig, "scales", ()),
+        (PreprocessingConfig, "mean", (1, 2)),
+        (PreprocessingConfig, "std", (1, 2)),
+        (AnchorConfig, "ratios", (1.0, math.inf)),
+        (AnchorConfig, "scales", (math.nan,)),
         (AnchorConfig, "stride", 0),
         (ProposalConfig, "pre_nms_top_n", 0),
         (ProposalConfig, "post_nms_top_n", -1),
@@ -74,12 +78,15 @@ def test_pixel_statistics_of_both_presets() -> None:
         (ProposalTargetConfig, "bg_threshold_hi", 0.6),
         (ProposalTargetConfig, "bg_threshold_lo", 0.51),
         (ProposalTargetConfig, "target_std", (0.1, 0.1, 0.0, 0.2)),
+        (ProposalTargetConfig, "target_std", (0.1, 0.1)),
         (CropPoolingConfig, "output_size", 0),
         (CropPoolingConfig, "mode", "pool"),
         (DetectionConfig, "score_threshold", 5),
         (DetectionConfig, "nms_threshold", -1),
         (DetectionConfig, "max_detections", 0),
+        (Config, "backbone", "resnet152"),
         (Config, "num_classes", 1),
+        (Config, "rpn_channels", 0),
         (Config, "frozen_stages", -1),
         (Config, "rpn_sigma", 0.0),
         (Config, "classifier_sigma", -1.0),
@@ -89,6 +96,11 @@ def test_a_value_out_of_range_is_refused_with_its_field(cls: Any, field: str, va
     with pytest.raises(ValueError, match=rf"{cls.__name__}\.{field} is .*; it must be ") as error:
         cls(**{field: value})
     assert str(value) in str(error.value)
+
+
+def test_regions_of_align_cannot_be_differentiable() -> None:
+    with pytest.raises(ValueError, match=r"mode is align; it must be crop for differentiable_rois"):
+        CropPoolingConfig(mode="align", differentiable_rois=True)
 
 
 @pytest.mark.parametrize(

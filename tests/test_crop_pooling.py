@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.ops
-from conftest import random_boxes
+from conftest import generator, random_boxes
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -186,6 +186,18 @@ def test_gradients_equal_those_of_the_expanded_form(output_size: int) -> None:
     for mine, theirs in zip(found, expected, strict=True):
         assert theirs.any()
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_are_those_of_finite_differences_in_double_precision() -> None:
+    features = torch.randn(2, 2, 5, 6, dtype=torch.float64, generator=generator()).requires_grad_()
+    rois = [torch.tensor(boxes, dtype=torch.float64) for boxes in ([[3, 5, 70, 60], [10, 7, 41, 90]], [[1, 2, 30, 75]])]
+    for boxes in rois:
+        boxes.requires_grad_()
+
+    def crops(features: Tensor, *rois: Tensor) -> Tensor:
+        return crop_pool(features, rois, output_size=3, differentiable_rois=True)
+
+    assert torch.autograd.gradcheck(crops, (features, *rois))
 
 
 @pytest.mark.parametrize("differentiable", [False, True])

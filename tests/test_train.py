@@ -132,8 +132,11 @@ def test_the_model_is_the_average_of_the_weights_and_the_checkpoint_the_last(fin
 
 
 def test_killed_and_resumed_equals_uninterrupted(finished: tuple[Path, str], shapes: Path, tmp_path: Path) -> None:
-    """SIGKILL between two checkpoints: the continuation repeats the lost steps and ends with the same weights."""
-    arguments = training(shapes, tmp_path / "killed", *EIGHT_STEPS, "--checkpoint-every", "3")
+    """SIGKILL between two checkpoints: the continuation repeats the lost steps and ends with the same weights.
+
+    So it is with an evaluation that was due at the checkpoint and did not happen.
+    """
+    arguments = training(shapes, tmp_path / "killed", *EIGHT_STEPS, "--checkpoint-every", "4")
     process = subprocess.Popen(
         arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(os.environ, OMP_NUM_THREADS="1")
     )
@@ -145,7 +148,10 @@ def test_killed_and_resumed_equals_uninterrupted(finished: tuple[Path, str], sha
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
-    assert read_checkpoint(tmp_path / "killed" / "checkpoint.pt")["training"]["step"] in (3, 6)
+    assert read_checkpoint(tmp_path / "killed" / "checkpoint.pt")["training"]["step"] == 4
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(line for line in lines if "map_area" not in line))
+    assert len(metrics.read_text().splitlines()) == len(lines) - 1
 
     succeed([*arguments, "--resume"])
     whole, resumed = (read_checkpoint(folder / "model.pt") for folder in (finished[0], tmp_path / "killed"))
@@ -157,7 +163,12 @@ def test_killed_and_resumed_equals_uninterrupted(finished: tuple[Path, str], sha
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return [(record["step"], record["total"]) for record in records if "total" in record]
 
+    def evaluations(folder: Path) -> list[dict[str, Any]]:
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return [record for record in records if "map_area" in record]
+
     assert losses(finished[0]) == losses(tmp_path / "killed")
+    assert evaluations(finished[0]) == evaluations(tmp_path / "killed")
 
 
 def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> None:
@@ -345,6 +356,16 @@ def test_a_checkpoint_of_another_backbone_is_refused(
 def test_a_loss_that_is_not_finite_names_term_and_images(refuse: Refuse, shapes: Path, tmp_path: Path) -> None:
     arguments = training(shapes, tmp_path / "run", "--steps", "30", "--learning-rate", "1e30", "--warmup-steps", "0")
     refuse([*arguments, "--optimizer", "sgd", "--clip-norm", "None"], "not finite", "train_000", "--learning-rate")
+
+
+def test_another_number_of_classes_than_the_datasets_is_refused(refuse: Refuse, shapes: Path, tmp_path: Path) -> None:
+    refuse(
+        training(shapes, tmp_path / "run", "--num-classes", "3"),
+        "--num-classes 3",
+        "5 classes",
+        "6 in all",
+        "--classes",
+    )
 
 
 @pytest.mark.parametrize(

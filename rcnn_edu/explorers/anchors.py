@@ -1,18 +1,14 @@
-"""Panels of lesson 02: the anchors of one position and of all, what they can reach, and what their order means."""
+"""Panels of lesson 02: the anchors of one position and of all, and what they can reach."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from torch import Tensor
 
 from rcnn_edu.anchor_target import inside_image
 from rcnn_edu.anchors import base_anchors, grid_anchors
 from rcnn_edu.boxes import box_iou
-from rcnn_edu.checkpoint import load
 from rcnn_edu.config import AnchorConfig, AnchorTargetConfig
 from rcnn_edu.draw import BACKGROUND, DONT_CARE, FOREGROUND, KEPT, OBJECT, draw_boxes, draw_image
 from rcnn_edu.draw.anchor_grid import (
@@ -28,14 +24,9 @@ from rcnn_edu.draw.layout import draw_title, faded, foot_legend, photo_and_plot,
 from rcnn_edu.draw.pixel_layout import axes_at, blank_figure
 from rcnn_edu.explorers.base import Explorer, slider
 from rcnn_edu.explorers.photo import RunningPhoto, running_photo
-from rcnn_edu.model import FasterRCNN
 
 MARGIN = 0.22
 """Room around the photo for anchors that leave it, as a share of its sides."""
-FIRST = 20
-"""Proposals of a photo that the trap looks at, the best first."""
-NEAR = 0.5
-"""IoU from which a proposal has found the object."""
 
 
 def nine_anchors_picture(photo: RunningPhoto) -> Explorer:
@@ -186,79 +177,11 @@ def _color(iou: float, limits: AnchorTargetConfig) -> str:
     return DONT_CARE if iou >= limits.negative_overlap else BACKGROUND
 
 
-def order_picture(model: FasterRCNN, photos: Sequence[RunningPhoto]) -> Explorer:
-    """The trap, a still: a trained RPN whose anchors come in another order than in its training.
-
-    photos: resized as the model wants them. A bar is the best IoU that one of the first 20 proposals has with the
-    photo's first object.
-    """
-    rows: dict[str, list[float]] = {}
-    for photo in photos:
-        with torch.no_grad():
-            trace = model.trace(photo.original)
-            for name, anchors in _orders(trace.anchors, model.config.anchors, photo.feature_size).items():
-                proposals = model.propose(
-                    trace.rpn_class_scores, trace.coefficients, anchors, trace.image_size, model.config.test_proposals
-                )
-                best = box_iou(proposals.boxes[:FIRST], photo.boxes[:1])
-                rows.setdefault(name, []).append(float(best.max()))
-    label, column, top, row_height = 250, 165, 122, 36
-    figure = blank_figure(label + (column + 10) * len(photos), top + row_height * len(rows) + 36)
-    plots = []
-    for index, photo in enumerate(photos):
-        left = label + (column + 10) * index
-        width = min(column, round(88 * photo.image_size[1] / photo.image_size[0]))
-        axes = axes_at(figure, left, 26, width, width * photo.image_size[0] / photo.image_size[1])
-        draw_image(axes, photo.image[:, ::2, ::2])
-        draw_title(axes, photo.labels[0])
-        plot = axes_at(figure, left, top, column, row_height * len(rows))
-        plot.set_axis_on()
-        plot.spines[["top", "right", "bottom"]].set_visible(False)
-        bar_rows(plot, list(rows) if index == 0 else [""] * len(rows), 1.1)
-        plot.tick_params(labelsize=10.5, bottom=False, labelbottom=False)
-        plot.axvline(NEAR, color="#777777", linewidth=0.8, linestyle=(0, (2, 2)), zorder=0)
-        plots.append(plot)
-    foot_legend(
-        figure,
-        [
-            Patch(color=KEPT, label=f"best IoU of {FIRST} proposals with the object, {NEAR} or more"),
-            Patch(color=DONT_CARE, label="less"),
-        ],
-    )
-
-    def draw() -> str:
-        for index, plot in enumerate(plots):
-            best = [found[index] for found in rows.values()]
-            draw_bars(plot, best, [KEPT if iou >= NEAR else DONT_CARE for iou in best], [f"{iou:.2f}" for iou in best])
-        counts = "; ".join(f"{name}: {sum(iou >= NEAR for iou in best)}" for name, best in rows.items())
-        return (
-            f"Objects, of {len(photos)}, that one of the first {FIRST} proposals meets with an IoU of {NEAR} or more. "
-            f"{counts}."
-        )
-
-    return Explorer(figure, draw)
-
-
-def _orders(anchors: Tensor, config: AnchorConfig, feature_size: tuple[int, int]) -> dict[str, Tensor]:
-    """The anchors `(A, 4)` of one photo in the order of training, and in two that people mistake for it."""
-    ratios, scales = len(config.ratios), len(config.scales)
-    grid = anchors.reshape(*feature_size, ratios, scales, 4)
-    return {
-        "as in training": anchors,
-        "ratio as width / height": grid.flip(2).reshape(-1, 4),
-        "scale first, then ratio": grid.transpose(2, 3).reshape(-1, 4),
-    }
-
-
 def panels() -> dict[str, Explorer]:
-    """Every panel of this lesson, on the running photo and the other samples."""
+    """Every panel of this lesson, on the running photo."""
     photo = running_photo()
-    model = load("voc-crop")
-    names = ("motorcycle", "astronaut", "cat", "hopper")
-    small = [running_photo(name, config=model.config.preprocessing) for name in names]
     return {
         "nine_anchors_picture": nine_anchors_picture(photo),
         "all_anchors_panel": all_anchors_panel(photo),
         "best_iou_panel": best_iou_panel(photo),
-        "order_picture": order_picture(model, small),
     }

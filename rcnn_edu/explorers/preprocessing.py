@@ -1,36 +1,25 @@
-"""Panels of lesson 01: what the network gets for a photo, and what it finds when it gets something else."""
+"""Panels of lesson 01: what the network gets for a photo."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from rcnn_edu.boxes import box_iou
-from rcnn_edu.checkpoint import load
 from rcnn_edu.config import PreprocessingConfig
 from rcnn_edu.data.voc import VOC_CLASSES
-from rcnn_edu.draw import DONT_CARE, KEPT, OBJECT, draw_boxes, draw_image
-from rcnn_edu.draw.bars import bar_rows, draw_bars
+from rcnn_edu.draw import DONT_CARE, OBJECT, draw_boxes, draw_image
 from rcnn_edu.draw.layout import draw_title, foot_legend
 from rcnn_edu.draw.pixel_layout import axes_at, blank_figure
 from rcnn_edu.draw.pixel_values import channel_handles, draw_histograms, signed_picture, value_axes
 from rcnn_edu.draw.resized_photo import CELL, draw_close_up, draw_size_limits, draw_to_scale
 from rcnn_edu.explorers.base import Explorer, slider, switch
 from rcnn_edu.explorers.photo import RunningPhoto, running_photo
-from rcnn_edu.model import FasterRCNN
 from rcnn_edu.preprocessing import normalize, resize, resize_scale, resized_size
 
 TORCHVISION, CAFFE = PreprocessingConfig(preset="torchvision"), PreprocessingConfig(preset="caffe")
 BLUE_FIRST = (2, 1, 0)
-SURE = 0.5
-"""Class probability from which an object counts as found."""
-SAME_PLACE = 0.3
-"""IoU with the object from which a detection is of it."""
 
 
 def annotation_picture(photo: RunningPhoto) -> Explorer:
@@ -180,90 +169,11 @@ def preprocessing_panel(photo: RunningPhoto) -> Explorer:
     )
 
 
-def wrong_pixels_picture(model: FasterRCNN, photos: Sequence[RunningPhoto]) -> Explorer:
-    """The trap, a still: the first object of each photo, and how sure the detector is of it when its pixels are wrong.
-
-    A score is that of the best detection of the object's class with an IoU of at least 0.3 with it; 0 if there is none.
-    """
-    rows = {
-        name: [_score(model, photo, *wrong_way) for photo in photos]
-        for name, wrong_way in _wrong_ways(model.config.preprocessing).items()
-    }
-    label, column, top, row_height = 250, 165, 122, 34
-    figure = blank_figure(label + (column + 10) * len(photos), top + row_height * len(rows) + 36)
-    plots = []
-    for index, photo in enumerate(photos):
-        left = label + (column + 10) * index
-        width = min(column, round(88 * photo.image_size[1] / photo.image_size[0]))
-        axes = axes_at(figure, left, 26, width, width * photo.image_size[0] / photo.image_size[1])
-        draw_image(axes, photo.image[:, ::4, ::4])
-        draw_title(axes, photo.labels[0])
-        plot = axes_at(figure, left, top, column, row_height * len(rows))
-        plot.set_axis_on()
-        plot.spines[["top", "right", "bottom"]].set_visible(False)
-        bar_rows(plot, list(rows) if index == 0 else [""] * len(rows), 1.2)
-        plot.tick_params(labelsize=10.5, bottom=False, labelbottom=False)
-        plots.append(plot)
-    foot_legend(
-        figure,
-        [
-            Patch(color=KEPT, label=f"found: score {SURE:g}, IoU {SAME_PLACE:g} or more"),
-            Patch(color=DONT_CARE, label="missed"),
-        ],
-    )
-
-    def draw() -> str:
-        for index, plot in enumerate(plots):
-            scores = [found[index] for found in rows.values()]
-            colors = [KEPT if score >= SURE else DONT_CARE for score in scores]
-            draw_bars(plot, scores, colors, [f"{score:.2f}" if score else "none there" for score in scores])
-        counts = (f"{name}: {sum(score >= SURE for score in scores)}" for name, scores in rows.items())
-        return f"Found, of {len(photos)} objects in {len(photos)} photos. " + "; ".join(counts) + "."
-
-    return Explorer(figure, draw)
-
-
-def _wrong_ways(right: PreprocessingConfig) -> dict[str, tuple[PreprocessingConfig, str]]:
-    """Names of ways to prepare pixels, the right one first: the configuration, and what is done to the photo before."""
-    black = (0.0, 0.0, 0.0)
-    return {
-        "as in training": (right, ""),
-        "the photo's own mean": (right, "own mean"),
-        "blue and red swapped": (right, "swapped"),
-        "no mean, no std": (replace(right, mean=black, std=(1.0, 1.0, 1.0)), ""),
-        "three times the size": (replace(right, target_size=right.target_size * 3, max_size=right.max_size * 3), ""),
-        "normalised twice": (right, "normalised"),
-        "0 to 255, not 0 to 1": (right, "255"),
-        "caffe's mean and range": (replace(right, preset="caffe", mean=None, std=None), ""),
-    }
-
-
-def _score(model: FasterRCNN, photo: RunningPhoto, config: PreprocessingConfig, before: str) -> float:
-    """Class probability of the best detection of the photo's first object, 0 if there is none."""
-    pixels = photo.original.float() / 255
-    if before == "own mean":
-        mean = pixels.mean(dim=(1, 2)).tolist()
-        config = replace(config, mean=(mean[0], mean[1], mean[2]))
-    pixels = {"swapped": pixels.flip(0), "normalised": normalize(pixels, config), "255": pixels * 255}.get(
-        before, pixels
-    )
-    changed = copy.copy(model)  # the same weights under another configuration
-    changed.config = replace(model.config, preprocessing=config)
-    with torch.no_grad():
-        (found,) = changed.detect([pixels])
-    of_it = box_iou(found["boxes"], photo.original_boxes[:1])[:, 0] >= SAME_PLACE
-    if photo.labels[0] in model.classes:  # of something else any detection will do
-        of_it &= found["labels"] == model.classes.index(photo.labels[0]) + 1
-    return float(found["scores"][of_it].amax()) if of_it.any() else 0.0
-
-
 def panels() -> dict[str, Explorer]:
-    """Every panel of this lesson, on the running photo and the other samples."""
+    """Every panel of this lesson, on the running photo and the astronaut."""
     photo = running_photo()
-    others = [running_photo(name) for name in ("astronaut", "cat", "hopper")]
     return {
-        "annotation_picture": annotation_picture(others[0]),
+        "annotation_picture": annotation_picture(running_photo("astronaut")),
         "pipeline_picture": pipeline_picture(photo),
         "preprocessing_panel": preprocessing_panel(photo),
-        "wrong_pixels_picture": wrong_pixels_picture(load("voc-crop"), [photo, *others]),
     }
