@@ -29,7 +29,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m rcnn_edu.train --data shapes --output $(RUN) --overwrite
-	$(BIN)/python -m rcnn_edu.detect datasets/shapes/JPEGImages/val_0000*.jpg --model $(RUN) --output $(RUN)/pictures
+	$(BIN)/python -m rcnn_edu.detect datasets/shapes-2000-400/JPEGImages/val_0000*.jpg --model $(RUN) --output $(RUN)/pictures
 	@echo
 	@echo "The loss curves:   $(RUN)/losses.png"
 	@echo "Detections:        $(RUN)/detections.png, and one by one in $(RUN)/pictures/"
@@ -57,4 +57,4 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m rcnn_edu.train --data shapes --output runs/reproduce --overwrite
 
 clean:
-	rm -rf $(VENV) datasets/shapes $(RUN)
+	rm -rf $(VENV) datasets/shapes-* $(RUN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib import resources
@@ -51,6 +52,8 @@ def save_checkpoint(
         "training": training,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in path.parent.glob(f".{path.name}.*"):
+        left_by_a_kill.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -58,6 +61,10 @@ def save_checkpoint(
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch has an error of its own for a full disk
+        free = shutil.disk_usage(path.parent).free / 1e6
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: cannot be written ({reason}; {free:,.0f} MB are free there); make room") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,7 +76,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises whatever the unpickler stumbles over
-        raise UserError(f"{path}: cannot be read as a checkpoint; it is damaged, or was not written here") from error
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint; it is damaged, or was not written here; name another"
+        ) from error
     if not isinstance(content, dict) or not {"format", "config", "classes", "weights"} <= content.keys():
         raise UserError(f"{path}: is no checkpoint of this library; backbone weights go to --backbone-weights")
     if content["format"] != FORMAT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,6 +24,18 @@ def run_program(program: Callable[[], object]) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raise `UserError` if nothing can be written to a folder that may have to be made."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{folder}: {nearest} is a file; choose another {option}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: {nearest} cannot be written to; choose another {option}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,7 +44,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # a "meta" device has no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device {name} cannot be used ({reason}); use --device cpu or --device auto") from error

@@ -9,7 +9,7 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from rcnn_edu.checkpoint import load
 from rcnn_edu.cli import choose_device, run_program
+from rcnn_edu.config import Config
 from rcnn_edu.draw import draw_detections, new_figure, to_array
 from rcnn_edu.errors import UserError
 from rcnn_edu.media import Pixels, Unreadable, decode, find_files, is_video
@@ -118,6 +119,12 @@ def _detect(model: Detector, pixels: Pixels, threshold: float, device: str | tor
     return {key: found[key][order].cpu() for key in ("boxes", "labels", "scores")}
 
 
+def with_threshold(config: Config, score_threshold: float) -> Config:
+    """A model's numbers, so that it finds what scores at least so much: its own threshold may be higher."""
+    lowest = min(config.detection.score_threshold, max(score_threshold, 0.0))  # `run` refuses what is out of range
+    return replace(config, detection=replace(config.detection, score_threshold=lowest))
+
+
 def _make_folder(output: Path, files: Sequence[Path]) -> None:
     """Make `output`; it must not be where the inputs lie, for pictures keep their names."""
     for file in files:
@@ -199,6 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = find_files(config.inputs)  # a misspelt name is told before the model is loaded
         device = choose_device(config.device)
         model = load(config.model, device)
+        model.config = with_threshold(model.config, config.score_threshold)
         sys.exit(run(files, model, config.output, config.score_threshold, config.every, device))
 
     run_program(program)

@@ -21,13 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from rcnn_edu.checkpoint import checkpoint_path, load, seen_in_training
-from rcnn_edu.cli import run_program, use_bfloat16
+from rcnn_edu.cli import check_folder, run_program, use_bfloat16
 from rcnn_edu.config import Config
 from rcnn_edu.data.choose import DetectionDataset, choose_validation
 from rcnn_edu.data.loader import usable_workers
 from rcnn_edu.distributed import Processes, start_processes
 from rcnn_edu.errors import UserError
-from rcnn_edu.interruption import leave_signals_to_parent
+from rcnn_edu.interruption import end_deaf_children, leave_signals_to_parent
 from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.training_config import DataConfig
@@ -83,6 +83,7 @@ def run_detector(
     was_training = model.training
     model.eval()
     share = range(processes.rank, len(dataset), processes.count)
+    end_deaf_children()
     loader: DataLoader[Any] = DataLoader(
         _Decoded(dataset, share), batch_size=None, num_workers=usable_workers(workers),
         worker_init_fn=leave_signals_to_parent, generator=torch.Generator(),
@@ -115,11 +116,15 @@ def evaluate(config: EvaluateConfig) -> VOCResult | None:
 
     Raises `UserError` for a model or dataset that cannot be used.
     """
+    if config.workers < 0:
+        raise UserError(f"--workers is {config.workers}; it must be zero or more")
+    if config.output is not None:
+        check_folder(config.output, "--output")
     with start_processes(config.device) as (processes, device):
         with processes.together():
             model = load(config.model, device)
             with processes.one_first():
-                dataset = choose_validation(config.data)
+                dataset = choose_validation(_with_classes(config.data, model.classes))
             if dataset.classes != model.classes:
                 raise UserError(
                     f"{checkpoint_path(config.model)}: detects {', '.join(model.classes)}; "
@@ -131,6 +136,12 @@ def evaluate(config: EvaluateConfig) -> VOCResult | None:
         bfloat16, skip_bad = use_bfloat16(config.amp, device), config.data.skip_bad
         results = run_detector(model, dataset, device, bfloat16, config.workers, skip_bad, processes)
         return _report(config, model, dataset, results) if processes.first else None
+
+
+def _with_classes(data: DataConfig, classes: tuple[str, ...]) -> DataConfig:
+    """A dataset given by its path is read with the model's classes, unless it is said which."""
+    by_path = data.data not in ("shapes", "voc2007", "voc0712")
+    return replace(data, classes=classes) if by_path and data.classes is None and not data.discover_classes else data
 
 
 def changed(config: Config, target_size: int | None, nms_threshold: float | None) -> Config:

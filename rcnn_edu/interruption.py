@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
@@ -38,6 +40,25 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 def leave_signals_to_parent(_worker: int = 0) -> None:
-    """For processes that decode images: a signal sent to all at once must not end them before the step is over."""
+    """For processes that decode images: a signal sent to all at once must not end them before the step is over.
+
+    Their parent calls `end_deaf_children` before it starts them.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_deaf_children() -> None:
+    """See to it that this program can end by an error while children live that have left their signals to it.
+
+    Python asks the children that are left to end, by a signal, and waits for them.
+    """
+    atexit.unregister(_kill_children)
+    atexit.register(_kill_children)  # what is registered last runs first
+
+
+def _kill_children() -> None:
+    if children := multiprocessing.active_children():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch takes the death of a child for an error
+        for child in children:
+            child.kill()

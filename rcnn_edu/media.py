@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from rcnn_edu.data.images import as_rgb
 from rcnn_edu.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -18,7 +19,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tif
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 # All that Pillow lets out when a file is damaged.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
 class Unreadable(UserError):
@@ -67,10 +68,10 @@ def decode(path: Path, every: int = 1) -> Iterator[tuple[str, Pixels]]:
 def _read_photo(path: Path) -> Pixels:
     try:
         with Image.open(path) as file:
-            image: Image.Image = ImageOps.exif_transpose(file)  # cameras note beside the pixels how they were held
-            if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-            return np.array(image.convert("RGB"))
+            # Cameras note beside the pixels how they were held.
+            return np.array(as_rgb(ImageOps.exif_transpose(file)))
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"{path}: cannot be read (too many pixels); make it smaller or leave it out") from error
     except _DAMAGED as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged, or not an image"
         raise Unreadable(f"{path}: cannot be read ({reason}); replace it or leave it out") from error

@@ -77,8 +77,8 @@ class LossCheck:
         bad = [name for name, value in zip(names, values.tolist(), strict=True) if not math.isfinite(value)]
         if bad:
             raise NonFiniteLoss(
-                f"step {step}: the loss {', '.join(bad)} is not finite, on images {', '.join(image_ids)}; lower "
-                f"--learning-rate, lengthen --warmup-steps or set --clip-norm, and go on from the last checkpoint"
+                f"step {step}: the loss {', '.join(bad)} is not finite, on images {', '.join(image_ids)}; start "
+                f"again with a lower --learning-rate, more --warmup-steps or a --clip-norm"
             )
 
 

@@ -67,7 +67,6 @@ def shapes(data: str = "shapes") -> TrainConfig:
     """The demo: `tiny` learns five shapes from nothing in minutes on a CPU."""
     model = Config(
         backbone="tiny",
-        num_classes=6,
         pretrained=False,
         rpn_channels=96,
         preprocessing=PreprocessingConfig(target_size=240, max_size=320),

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rcnn_edu.averaging import AveragedWeights
 from rcnn_edu.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from rcnn_edu.cli import use_bfloat16
-from rcnn_edu.continuation import check_same, settings
+from rcnn_edu.continuation import check_same, check_same_data, settings
 from rcnn_edu.data.batches import Share, network_seed, target_size
 from rcnn_edu.data.choose import DetectionDataset
 from rcnn_edu.data.loader import Batch, training_loader
@@ -109,6 +109,8 @@ class Run:
                     self.say_how_to_go_on(log)
                     return
                 if self.evaluation_is_due():
+                    if self.done % config.checkpoint_every:
+                        self.save()  # it may take long, and the program may be ended before
                     self.evaluate(log)
                 asked = time.perf_counter()
             self.finish(log)
@@ -239,8 +241,9 @@ class Run:
         state = content.get("training")
         if state is None:
             raise UserError(f"{path}: holds a finished model without training state; it cannot be resumed")
-        load_weights(self.model, content, path)
+        check_same_data(content, self.model, path)
         check_same(state["settings"], self.config, path)
+        load_weights(self.model, content, path)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

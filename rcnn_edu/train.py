@@ -16,9 +16,10 @@ import torch
 from rcnn_edu.checkpoint import describe_data
 from rcnn_edu.cli import run_program
 from rcnn_edu.command_line import parse_training
-from rcnn_edu.continuation import check_output
+from rcnn_edu.continuation import check_output, clear_output
 from rcnn_edu.data.choose import DetectionDataset, choose_datasets
 from rcnn_edu.distributed import Processes, start_processes
+from rcnn_edu.errors import UserError
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.recipes import with_classes
 from rcnn_edu.run import Run
@@ -36,6 +37,8 @@ def train(config: TrainConfig) -> FasterRCNN:
         with processes.together():
             model, training, validation = prepare(config, processes)
         config = with_classes(config, len(training.classes))
+        if not config.resume and processes.first:
+            clear_output(config.output)
         run = Run(config, model.to(device), training, validation, device, processes)
         if config.resume:
             with processes.together():
@@ -49,12 +52,37 @@ def prepare(config: TrainConfig, processes: Processes) -> tuple[FasterRCNN, Dete
     with processes.one_first():  # it draws or fetches the data, and fetches the backbone's weights, for all
         training, validation = choose_datasets(config.data)
         torch.manual_seed(config.seed)
-        model = FasterRCNN(with_classes(config, len(training.classes)).model, training.classes)
+        try:
+            model = FasterRCNN(with_classes(config, len(training.classes)).model, training.classes)
+        except UserError:
+            raise
+        except ValueError as error:  # numbers that do not fit together
+            raise UserError(str(error)) from error
     if processes.first:
-        for problem in training.problems:
-            print(f"left out: {problem}", file=sys.stderr)
+        for line in remarks(config, training, validation):
+            print(line, file=sys.stderr)
     model.trained_on = describe_data(config.data.data, training.image_ids)
     return model, training, validation
+
+
+def remarks(config: TrainConfig, training: DetectionDataset, validation: DetectionDataset) -> list[str]:
+    """What whoever starts a run should know, a line each: what was left out of the data, and what it leads to."""
+    lines = []
+    for name, dataset in (("train", training), ("val", validation)):
+        lines += [f"left out: {problem}" for problem in dataset.problems]
+        if dataset.problems:
+            lines.append(f"{name}: {len(dataset.problems)} problems left out; {len(dataset):,} images to use")
+    if both := len(set(training.image_ids) & set(validation.image_ids)):
+        lines.append(
+            f"WARNING: {both} of the {len(validation):,} images to evaluate on are trained on; AP means little"
+        )
+    model = config.model
+    untrained = model.backbone != "tiny" and not model.pretrained and model.backbone_weights is None
+    if untrained and model.frozen_stages is None and not config.resume:
+        lines.append(
+            "WARNING: the backbone has random weights, and its first stages do not learn; add --frozen-stages 0"
+        )
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,10 +102,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "learning_rate", "log_every", "checkpoint_every"):
-            if getattr(self, name) <= 0:
+            if not 0 < getattr(self, name) < inf:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be positive")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; it must be in 0..2^63 - 1")
         for name in ("workers", "evaluate_every", "warmup_steps", "weight_decay", "momentum"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < inf:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be zero or more")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise UserError(f"clip_norm is {self.clip_norm}; it must be positive")

@@ -14,6 +14,8 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from rcnn_edu.errors import UserError
+
 FORECAST_FROM, FORECAST_AT = 5, 50
 """Steps of this start between which the speed is taken that the forecast is made from; the first few are slow."""
 
@@ -121,15 +123,21 @@ class TrainingLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; an unfinished last line, left by a kill, is dropped."""
+    """The records of a metrics.jsonl; an unfinished last line, left by a kill, is dropped.
+
+    Raises `UserError` for a file that another program wrote.
+    """
     if not path.is_file():
         return []
     records = []
     for line in path.read_text().splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(record, dict) or "step" not in record:
+            raise UserError(f"{path}: has a line without a step; it is of another program; move it away")
+        records.append(record)
     return records
 
 

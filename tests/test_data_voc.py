@@ -269,6 +269,48 @@ def test_colour_modes(tmp_path: Path, mode: str) -> None:
         assert torch.equal(image[0], image[1])
 
 
+def test_grey_of_16_bits_is_no_white(tmp_path: Path) -> None:
+    grey = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    add(tmp_path, "a", object_xml(), suffix=".png")
+    Image.fromarray(grey).save(tmp_path / "JPEGImages" / "a.png")
+    image, _ = VOCDataset(tmp_path)[0]
+    assert image.shape == (3, HEIGHT, WIDTH)
+    for channel in image:
+        assert np.abs(channel.numpy() - grey / 257.0).max() <= 1
+
+
+def test_annotations_of_an_upper_case_suffix(tmp_path: Path) -> None:
+    xml = add(tmp_path, "a", object_xml(name="dog"))
+    found = tmp_path / "Annotations" / "a.xml"
+    found.rename(found.with_suffix(".XML"))
+    assert len(VOCDataset(tmp_path)[0][1]["boxes"]) == 1
+    assert VOCDataset(tmp_path, classes=None).classes == ("dog",), xml
+
+
+def test_a_list_that_is_no_plain_text_is_named(tmp_path: Path) -> None:
+    add(tmp_path, "a", object_xml())
+    listed = tmp_path / "ImageSets" / "Main" / "trainval.txt"
+    listed.write_text("a\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"trainval\.txt: is no plain text, or in UTF-16; save it as UTF-8"):
+        VOCDataset(tmp_path)
+
+
+@pytest.mark.parametrize("classes", ["cat,dog", "classes.txt"])
+def test_one_word_for_all_classes_is_refused(tmp_path: Path, classes: str) -> None:
+    add(tmp_path, "a", object_xml())
+    with pytest.raises(UserError, match=rf"{classes}.*the names themselves, with spaces between them"):
+        VOCDataset(tmp_path, classes=(classes,))
+
+
+def test_the_command_that_lists_all_problems_has_the_same_classes(tmp_path: Path) -> None:
+    add(tmp_path, "a", object_xml(name="cat"), object_xml(name="fish"))
+    for classes, options in ((("dog", "red fish"), "--classes dog 'red fish'"), (VOC_CLASSES, "")):
+        with pytest.raises(
+            UserError, match=re.escape(f"rcnn_edu.validate {tmp_path} {options}".strip() + " lists all")
+        ):
+            VOCDataset(tmp_path, classes=classes)
+
+
 def test_the_rotation_of_exif_is_not_applied(tmp_path: Path) -> None:
     path = add(tmp_path, "a")
     exif = Image.Exif()

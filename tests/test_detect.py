@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from rcnn_edu import detect
-from rcnn_edu.detect import main, run
+from rcnn_edu.config import Config
+from rcnn_edu.detect import main, run, with_threshold
 from rcnn_edu.errors import UserError
 from rcnn_edu.media import decode, find_files
 
@@ -24,6 +25,7 @@ class RedFinder:
     """Finds the bounding box of red pixels, calls it "red" at 0.9, and adds a weak and a wrong guess."""
 
     classes = ("blue", "red")
+    config = Config()
 
     def __init__(self) -> None:
         self.seen: list[torch.Tensor] = []
@@ -270,6 +272,13 @@ def exit_code(*arguments: str) -> object:
     with pytest.raises(SystemExit) as exited:
         main(arguments)
     return exited.value.code
+
+
+def test_the_model_finds_what_is_asked_for() -> None:
+    config = Config()
+    assert config.detection.score_threshold == 0.05
+    for asked, needed in ((0.0, 0.0), (0.02, 0.02), (0.5, 0.05)):
+        assert with_threshold(config, asked).detection.score_threshold == needed
 
 
 def test_command_line(tmp_path: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

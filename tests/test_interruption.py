@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -37,3 +39,22 @@ def test_a_later_one_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert received
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+DEAF = """
+import torch
+from torch.utils.data import DataLoader
+from rcnn_edu.interruption import end_deaf_children, leave_signals_to_parent
+
+end_deaf_children()
+batches = iter(DataLoader(list(range(1000)), num_workers=2, worker_init_fn=leave_signals_to_parent))
+print(int(next(batches)), flush=True)
+raise SystemExit("an error of its own")
+"""
+
+
+def test_an_error_ends_the_program_though_its_workers_ignore_signals() -> None:
+    done = subprocess.run([sys.executable, "-c", DEAF], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "0\n"
+    assert done.returncode == 1
+    assert done.stderr.strip() == "an error of its own"

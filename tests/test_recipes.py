@@ -97,7 +97,7 @@ def test_a_continuation_may_find_its_data_elsewhere_but_not_other_data() -> None
     check_same(there, RECIPES["mobile"]("moved/to/photos"), Path("c.pt"))
     check_same({**there, "data.data": "/home/someone/photos"}, config, Path("c.pt"))  # as older checkpoints have it
     check_same(there, replace(config, accumulate=2, device="cuda", workers=0), Path("c.pt"))
-    with pytest.raises(UserError, match=r"c\.pt: was trained with data\.data photos \(now others\)"):
+    with pytest.raises(UserError, match=r"c\.pt: was trained with --data photos \(now others\)"):
         check_same(there, RECIPES["mobile"]("first/others"), Path("c.pt"))
     with pytest.raises(UserError, match=r"ema None \(now 0\.9\)"):
         check_same(there, replace(config, ema=0.9), Path("c.pt"))

@@ -192,7 +192,7 @@ def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> No
 
 def test_resuming_with_other_options_is_refused(refuse: Refuse, finished: tuple[Path, str], shapes: Path) -> None:
     again = training(shapes, finished[0], *EIGHT_STEPS, "--resume", "--learning-rate", "0.5")
-    refuse(again, finished[0], "learning_rate", "0.5")
+    refuse(again, finished[0], "--learning-rate 0.0015 (now 0.5)")
 
 
 def test_a_folder_with_a_run_is_not_overwritten_unasked(
@@ -358,6 +358,91 @@ def test_a_loss_that_is_not_finite_names_term_and_images(refuse: Refuse, shapes:
     refuse([*arguments, "--optimizer", "sgd", "--clip-norm", "None"], "not finite", "train_000", "--learning-rate")
 
 
+def _run_folder(finished: tuple[Path, str], output: Path) -> Path:
+    output.mkdir()
+    for name in ("checkpoint.pt", "model.pt", "metrics.jsonl", "ap.txt"):
+        (output / name).write_bytes((finished[0] / name).read_bytes())
+    return output
+
+
+def test_resuming_with_other_images_or_classes_is_refused(
+    refuse: Refuse, finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    output = _run_folder(finished, tmp_path / "run")
+    fewer = _copy(shapes, tmp_path / "fewer")
+    listed = fewer / "ImageSets" / "Main" / "train.txt"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:7]))
+    message = "was trained on 10 images; 3 of them are not there now, and 0 are new"
+    refuse(training(fewer, output, *EIGHT_STEPS, "--resume"), output / "checkpoint.pt", message)
+
+    arguments = training(shapes, output, *EIGHT_STEPS, "--resume")
+    first = arguments.index(SHAPE_CLASSES[0])
+    arguments[first], arguments[first + 1] = arguments[first + 1], arguments[first]
+    refuse(arguments, output / "checkpoint.pt", ", ".join(SHAPE_CLASSES), "--classes")
+
+
+def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    output = _run_folder(finished, tmp_path / "run")
+    (output / "notes.txt").write_text("mine")
+    process = subprocess.Popen(
+        training(shapes, output, "--steps", "4000", "--overwrite"),
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (output / "checkpoint.pt").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    assert {path.name for path in output.iterdir()} <= {"notes.txt", "metrics.jsonl", "tensorboard"}
+    assert (output / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", ["model.pt", "metrics.jsonl"])
+def test_what_is_left_of_a_run_is_not_replaced_unasked(refuse: Refuse, shapes: Path, tmp_path: Path, left: str) -> None:
+    (tmp_path / left).write_text("all that there is")
+    refuse(training(shapes, tmp_path, "--steps", "2"), tmp_path, f"holds a run already ({left})", "--overwrite")
+    assert (tmp_path / left).read_text() == "all that there is"
+
+
+def test_an_output_folder_that_cannot_be_is_refused_before_anything_is_done(
+    refuse: Refuse, shapes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        refuse(training(shapes, output, "--steps", "2"), output, f"{tmp_path / 'file'} is a file", "--output")
+        evaluating = command("evaluate", "shapes", "--data", shapes, "--output", output)
+        refuse(evaluating, output, f"{tmp_path / 'file'} is a file", "--output")
+
+
+def test_a_dataset_of_ones_own_is_evaluated_with_the_models_classes(
+    finished: tuple[Path, str], shapes: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import_module("rcnn_edu.evaluate").main(["--data", str(shapes), "--workers", "0", str(finished[0])])
+    assert "circle" in capfd.readouterr().out
+
+
+def test_what_is_left_out_of_both_splits_is_told(shapes: Path, tmp_path: Path) -> None:
+    data = _copy(shapes, tmp_path / "data")
+    for name in ("train_00002", "val_00001"):
+        (data / "Annotations" / f"{name}.xml").unlink()
+    done = succeed(training(data, tmp_path / "run", "--steps", "1", "--skip-bad"))
+    for line in (
+        "train_00002.xml",
+        "val_00001.xml",
+        "train: 1 problems left out; 9 images",
+        "val: 1 problems left out; 2",
+    ):
+        assert line in done.stderr
+    assert "trained on too" not in done.stderr
+
+
+def test_evaluating_on_the_training_images_is_told(shapes: Path, tmp_path: Path) -> None:
+    done = succeed(training(shapes, tmp_path / "run", "--steps", "1", "--val-split", "trainval"))
+    assert "WARNING: 10 of the 13 images to evaluate on are trained on too" in done.stderr
+
+
 def test_another_number_of_classes_than_the_datasets_is_refused(refuse: Refuse, shapes: Path, tmp_path: Path) -> None:
     refuse(
         training(shapes, tmp_path / "run", "--num-classes", "3"),
@@ -370,7 +455,13 @@ def test_another_number_of_classes_than_the_datasets_is_refused(refuse: Refuse, 
 
 @pytest.mark.parametrize(
     ("option", "value", "name", "must_be"),
-    [("--steps", "0", "steps", "positive"), ("--anchor-target.fg-fraction", "1.5", "fg_fraction", "0..1")],
+    [
+        ("--steps", "0", "steps", "positive"),
+        ("--learning-rate", "nan", "learning_rate", "positive"),
+        ("--seed", "-1", "seed", "0..2^63"),
+        ("--anchors.stride", "8", "stride", "16"),
+        ("--anchor-target.fg-fraction", "1.5", "fg_fraction", "0..1"),
+    ],
 )
 def test_a_number_out_of_range_is_refused(
     shapes: Path, capfd: pytest.CaptureFixture[str], option: str, value: str, name: str, must_be: str

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rcnn_edu.cli import check_folder
 from rcnn_edu.data.download import download_voc
 from rcnn_edu.data.problems import Problem
 from rcnn_edu.data.shapes import SHAPE_CLASSES, write_shapes
@@ -77,7 +78,9 @@ def choose_validation(config: DataConfig) -> DetectionDataset:
 def _locate(config: DataConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path, str]]]:
     """Folders and splits to train on, and to evaluate on."""
     if config.data == "shapes":
-        root = write_shapes(config.data_folder / "shapes", config.shapes_train, config.shapes_val)
+        check_folder(config.data_folder, "--data-folder")
+        counts = config.shapes_train, config.shapes_val  # a folder for each, so that none is drawn anew for another
+        root = write_shapes(config.data_folder / "shapes-{}-{}".format(*counts), *counts)
         return [(root, "train")], [(root, "val")]
     if config.data in ("voc2007", "voc0712"):
         if config.download:
@@ -95,6 +98,8 @@ def _locate(config: DataConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path
 
 
 def _join(config: DataConfig, places: list[tuple[Path, str]]) -> DetectionDataset:
+    if config.classes == ():
+        raise UserError("--classes has no name behind it; give the names, or leave it out")
     classes: tuple[str, ...] | None = config.classes or (SHAPE_CLASSES if config.data == "shapes" else VOC_CLASSES)
     if config.discover_classes:
         if config.classes is not None:

@@ -43,16 +43,23 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> Tensor:
-    """The decoded image, uint8 `(3, H, W)`, RGB; grey, palette and CMYK images are converted.
+    """The decoded image, uint8 `(3, H, W)`, RGB; grey (of 8 or 16 bits), palette and CMYK are converted.
 
     Raises `BadImage` if it cannot be read.
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(as_rgb(image))
     except _UNREADABLE as error:
         raise BadImage(_reason(error)) from error
     return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, 8 bits a channel. Raises what Pillow raises for a damaged one."""
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def _ends_properly(file: BinaryIO, image_format: str) -> bool:

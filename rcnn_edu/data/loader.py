@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from rcnn_edu.data.batches import BatchSampler, Key, Share
 from rcnn_edu.data.choose import DetectionDataset
 from rcnn_edu.errors import UserError
-from rcnn_edu.interruption import leave_signals_to_parent
+from rcnn_edu.interruption import end_deaf_children, leave_signals_to_parent
 
 
 class Batch(NamedTuple):
@@ -94,6 +94,7 @@ def training_loader(
     share: Share = Share(),
 ) -> DataLoader[Batch]:
     """The batches of steps `start` … `steps`−1, decoded in `workers` processes (0: in this one)."""
+    end_deaf_children()
     return DataLoader(
         TrainingImages(dataset),  # type: ignore[arg-type]
         batch_sampler=BatchSampler(dataset.aspect_ratios(), batch_size, seed, steps, start, flip, share),

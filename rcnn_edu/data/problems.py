@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,14 @@ def shown(value: object, limit: int = 60) -> str:
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
-def raise_first(problems: list[Problem], root: Path) -> None:
-    """Raise `UserError` for the first of `problems`, saying how many more there are; return if there are none."""
+def raise_first(problems: list[Problem], root: Path, options: Sequence[str] = ()) -> None:
+    """Raise `UserError` for the first of `problems`, saying how many more there are; return if there are none.
+
+    options: those of `validate` that choose the classes which the problems were found with.
+    """
     if not problems:
         return
     more = len(problems) - 1
     others = f"; {more} further problem{'s' if more > 1 else ''}" if more else ""
-    lister = f"python -m rcnn_edu.validate {shlex.quote(str(root))}"
+    lister = shlex.join(["python", "-m", "rcnn_edu.validate", str(root), *options])
     raise UserError(f"{problems[0]}{others} (--skip-bad skips and counts what is bad, {lister} lists all)")

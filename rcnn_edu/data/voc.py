@@ -105,7 +105,7 @@ class VOCDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
         self.skipped_images = len(different) - len(self.annotations)
         """How many images of the list were left out as a whole."""
         if not skip_bad:
-            raise_first(self.problems, self.root)
+            raise_first(self.problems, self.root, _as_options(classes))
         if not self.annotations:
             raise UserError(
                 f"{split_file(self.root, split)}: none of its images can be used; first: {self.problems[0]}"
@@ -161,7 +161,7 @@ def read_annotations(
 def discover_classes(folder: Path) -> tuple[str, ...]:
     """The class names of all annotation files of a VOC folder, sorted. Raises `UserError` if there are none."""
     names = set()
-    for path in sorted((folder / "Annotations").rglob("*.xml")):
+    for path in sorted((folder / "Annotations").rglob("*.[xX][mM][lL]")):
         try:
             names |= {class_name(element) for element in read_xml(path).findall("object")}
         except BadAnnotation:
@@ -175,6 +175,8 @@ def discover_classes(folder: Path) -> tuple[str, ...]:
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """`classes` as a tuple. Raises `UserError` unless they are one or more different names, without background."""
     names = tuple(classes)
+    if len(names) == 1 and ("," in names[0] or names[0].endswith(".txt")):
+        raise UserError(f"classes {shown(names[0])}: give the names themselves, with spaces between them")
     if isinstance(classes, str) or not names or not all(names) or len(set(names)) < len(names):
         raise UserError(f"classes {shown(classes)}: give one or more different names")
     if background := [name for name in names if name.lower() in ("background", "__background__")]:
@@ -186,6 +188,8 @@ def _read_annotation(
     folder: Path, image_id: str, finder: ImageFinder, classes: Sequence[str]
 ) -> tuple[Annotation | None, list[Problem]]:
     xml_path = folder / "Annotations" / f"{image_id}.xml"
+    if not xml_path.exists() and xml_path.with_suffix(".XML").exists():
+        xml_path = xml_path.with_suffix(".XML")
     try:
         root = read_xml(xml_path)
     except BadAnnotation as error:
@@ -219,6 +223,13 @@ def _read_annotation(
         np.array(objects.labels, dtype=np.int64),
         np.array(objects.difficult, dtype=np.bool_),
     ), objects.problems
+
+
+def _as_options(classes: Sequence[str] | None) -> list[str]:
+    """How `python -m rcnn_edu.validate` is told of these classes."""
+    if classes is None:
+        return ["--discover-classes"]
+    return [] if tuple(classes) == VOC_CLASSES else ["--classes", *classes]
 
 
 def _require_some_object(dataset: VOCDataset) -> None:

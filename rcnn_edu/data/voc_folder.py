@@ -76,6 +76,8 @@ def read_ids(folder: Path, split: str) -> list[str]:
         names = split_names(folder)
         there = f"there are: {', '.join(names)}" if names else "there are no lists: write one, an image id on each line"
         raise UserError(f"{path}: no list for split '{split}'; {there}") from None
+    if "\0" in text:
+        raise UserError(f"{path}: is no plain text, or in UTF-16; save it as UTF-8")
     ids = []
     for line in filter(None, (line.strip() for line in text.splitlines())):
         flagged = _FLAGGED.fullmatch(line)
