@@ -8,10 +8,10 @@ LAB ?=
 RUN := runs/demo
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lab notebooks validate-model reproduce clean
+.PHONY: help demo test lab notebooks reproduce clean
 
 help:
-	@echo "make demo       train the tiny detector on drawn shapes, evaluate it, draw its detections (about 5 minutes)"
+	@echo "make demo       train the tiny detector on drawn shapes, evaluate it, draw its detections (a few minutes)"
 	@echo "make lab        open JupyterLab on the lessons"
 	@echo "make notebooks  run all lessons again and store what they print and draw"
 	@echo "make test       style, types and all tests"

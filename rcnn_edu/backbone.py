@@ -11,7 +11,7 @@ Article "Network Organization" · Faster R-CNN (arXiv 1506.01497) §3 · ResNet 
 | resnet50, resnet101  | conv1 … layer3                | 1024          | layer4                     | 2048           |
 | vgg16                | features without the last pool| 512           | fc6, fc7                   | 4096           |
 | mobilenet_v2         | features 0 … 13               | 96            | features 14 … 18           | 1280           |
-| tiny                 | four small stages             | 96            | two linear layers          | 192            |
+| tiny                 | four small stages             | 96            | 1×1 convolution, two linear| 192            |
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def nms_together(boxes: Tensor, scores: Tensor, iou_threshold: float, max_kept: 
         survivors = torchvision.ops.nms(apart(boxes[image, start + row], image), -row.double(), iou_threshold)
         kept[image[survivors], start + row[survivors]] = True
 
-    counts = kept.sum(dim=1).clamp(max=max_kept).tolist()
+    counts = kept.sum(dim=1).tolist()
     rows = order.gather(1, _first(kept, max_kept))
     return [of_image[:count] for of_image, count in zip(rows, counts, strict=True)]
 

@@ -5,7 +5,8 @@ then runs once for all images instead of once for each. An operation on 20,000 n
 and Python ten to twenty to ask for it: image by image, that asking would be most of a training step.
 
 Images differ in their numbers of cells, objects and proposals. Where there are fewer, empty boxes follow, which
-overlap nothing, and masks say what exists. So each image gets the numbers that it would get alone.
+overlap nothing, and masks say what exists. So in all that a loss reads, each image gets the numbers that it would get
+alone.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ from rcnn_edu.errors import UserError
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.training_config import TrainConfig
 
-FREE_TO_CHANGE = {"output", "resume", "overwrite", "device", "workers", "accumulate", "log_every", "checkpoint_every"}
+FREE_TO_CHANGE = {
+    *("output", "resume", "overwrite", "device", "workers", "accumulate", "log_every", "evaluate_every"),
+    *("checkpoint_every", "data.download"),
+}
 """Options in which a run and its continuation may differ: where and how it computes, not what."""
 
 LEFT_BY_A_RUN = (

@@ -97,7 +97,7 @@ def run(
                     print(f"{name} -> {picture}: {_summary(records[-1], score_threshold)}", flush=True)
             except Unreadable as error:
                 failures.append(error)
-                if len(files) > 1:
+                if len(files) > 1 or records:
                     print(f"error: {error}", file=sys.stderr)
     finally:
         if records:

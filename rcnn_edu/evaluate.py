@@ -77,7 +77,7 @@ def run_detector(
 ) -> list[Result]:
     """Detect in every image of `dataset`, one at a time; the model's mode is put back.
 
-    Each process takes every so-manieth image; the first returns the results of all, in order, the others none.
+    Of N processes each takes every Nth image; the first returns the results of all, in order, the others none.
     An image that cannot be decoded raises `UserError`, or, with `skip_bad`, is reported and left out.
     """
     was_training = model.training

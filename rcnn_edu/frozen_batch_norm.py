@@ -7,8 +7,10 @@ saves a pass over the feature map in each direction. The gradient of w is the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -28,8 +30,6 @@ class FrozenBatchNormConv2d(nn.Conv2d):
 
     scale: Tensor
     shift: Tensor
-    kept: _Kept | None = None
-    """Set inside `weights_made_once`."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__(
@@ -47,28 +47,36 @@ class FrozenBatchNormConv2d(nn.Conv2d):
         self.register_buffer("scale", scale.clone())
         self.register_buffer("shift", shift.clone())
 
+    @property
+    def kept(self) -> _Kept | None:
+        """What is made of the weight, if this thread is inside `weights_made_once`."""
+        return _MADE_ONCE.get().get(self)
+
     def folded_weight(self) -> Tensor:
         """The weight with the scale multiplied in, in the layout of `weight`."""
-        return self.weight * self.scale[:, None, None, None] if self.kept is None else self.kept.weight
+        kept = self.kept
+        return self.weight * self.scale[:, None, None, None] if kept is None else kept.weight
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
         """`(B, in_channels, H, W)` → `(B, out_channels, h, w)`, normalised; shift: another one than its own."""
         shift = self.shift if shift is None else shift
         if winograd.pays(self, x):
-            if self.kept is None:
+            kept = self.kept
+            if kept is None:
                 return winograd.convolve(x, self.weight, self.scale).add_(shift[:, None, None])
-            return winograd.convolve_mixed(x, self.kept.mixed_taps(x)).add_(shift[:, None, None])
+            return winograd.convolve_mixed(x, kept.mixed_taps(x)).add_(shift[:, None, None])
         return self._depthwise(x, shift) if self.groups > 1 else self._plain(x, shift)
 
     def then_relu(self, x: Tensor, shift: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         """relu(forward(x, shift) + plus); plus: as the result, `(B, out_channels, h, w)`, and may be written over."""
         whole = (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1)
-        if self.kept is None or not whole or winograd.pays(self, x):
+        kept = self.kept
+        if kept is None or not whole or winograd.pays(self, x):
             result = self(x, shift)
             return F.relu(result if plus is None else result.add_(plus), inplace=True)
         x = x.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else x
         shift = self.shift if shift is None else shift
-        return self.kept.convolution(x)(x, shift.to(x.dtype), plus, relu=True)
+        return kept.convolution(x)(x, shift.to(x.dtype), plus, relu=True)
 
     def without_shift(self, x: Tensor) -> Tensor:
         """As `forward`, for a shift that is added later."""
@@ -135,17 +143,22 @@ class _Kept:
         return self._mixed_taps[size]
 
 
+_MADE_ONCE: ContextVar[Mapping[nn.Module, _Kept]] = ContextVar("made once", default=MappingProxyType({}))
+"""Of the convolutions of `weights_made_once`; each thread has its own, so that several may use one model."""
+
+
 @contextmanager
 def weights_made_once(module: nn.Module) -> Iterator[None]:
     """For several calls without gradients: the convolutions of `module` fold and mix their weights only once."""
     convolutions = [one for one in module.modules() if isinstance(one, FrozenBatchNormConv2d)]
+    made: dict[nn.Module, _Kept] = {
+        one: _Kept(one.folded_weight(), cast(tuple[int, int], one.padding)) for one in convolutions
+    }
+    before = _MADE_ONCE.set(made)
     try:
-        for one in convolutions:
-            one.kept = _Kept(one.folded_weight(), cast(tuple[int, int], one.padding))
         yield
     finally:
-        for one in convolutions:
-            one.kept = None
+        _MADE_ONCE.reset(before)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

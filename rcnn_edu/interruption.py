@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ GRACE = 2.0
 def stop_signals() -> Iterator[list[int]]:
     """Inside, a signal only fills the list, so that a step can end; one that comes later than that acts at once."""
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python gives signals to the main thread alone
+        yield received
+        return
     before: dict[int, Any] = {}
     first = 0.0
 

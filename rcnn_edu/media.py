@@ -62,10 +62,11 @@ def decode(path: Path, every: int = 1) -> Iterator[tuple[str, Pixels]]:
     if is_video(path):
         yield from ((f"{path}#{number}", frame) for number, frame in _read_video(path, every))
     else:
-        yield str(path), _read_photo(path)
+        yield str(path), read_photo(path)
 
 
-def _read_photo(path: Path) -> Pixels:
+def read_photo(path: Path) -> Pixels:
+    """Pixels `(H, W, 3)`, uint8 RGB, of a photo, upright. Raises `Unreadable`."""
     try:
         with Image.open(path) as file:
             # Cameras note beside the pixels how they were held.

@@ -34,6 +34,7 @@ from rcnn_edu.batch_steps import (
     propose_all,
     sample_all,
 )
+from rcnn_edu.boxes import clip_boxes
 from rcnn_edu.classifier import (
     Classifier,
     ClassifierOutput,
@@ -41,7 +42,7 @@ from rcnn_edu.classifier import (
     classifier_loss,
     detections,
     mean_over_space,
-)
+)  # fmt: skip
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_maps
 from rcnn_edu.frozen_batch_norm import weights_made_once
@@ -162,8 +163,8 @@ class FasterRCNN(nn.Module):
         output = self.classify(features, rois)
         detected = detect_all(output, rois, batch.sizes, self.config.detection, self.config.proposal_target.target_std)
         return [
-            {"boxes": found.boxes / factors, "labels": found.labels, "scores": found.scores}
-            for found, factors in zip(detected, batch.factors(), strict=True)
+            {"boxes": clip_boxes(found.boxes / factors, size), "labels": found.labels, "scores": found.scores}
+            for found, factors, size in zip(detected, batch.factors(), batch.original_sizes, strict=True)
         ]
 
     def trace(self, image: Tensor, target: Target | None = None) -> Trace:
@@ -196,11 +197,9 @@ class FasterRCNN(nn.Module):
         cells = [feature_size(size) for size in batch.sizes]
         return all_anchors(output, self.base_anchors, self.config.anchors.stride, batch.sizes, cells)
 
-    def label(
-        self, anchors: Tensor, gt_boxes: Tensor, image_size: Size, generator: torch.Generator | None = None
-    ) -> AnchorTargets:
+    def label(self, anchors: Tensor, gt_boxes: Tensor, image_size: Size) -> AnchorTargets:
         """What the RPN should say at one image's anchors."""
-        return anchor_targets(anchors, gt_boxes, image_size, self.config.anchor_target, generator or self.generator)
+        return anchor_targets(anchors, gt_boxes, image_size, self.config.anchor_target, self.generator)
 
     def propose(
         self, class_scores: Tensor, coefficients: Tensor, anchors: Tensor, image_size: Size, config: ProposalConfig
@@ -211,12 +210,9 @@ class FasterRCNN(nn.Module):
             coefficients = coefficients.detach()
         return propose(objectness, coefficients, anchors, image_size, config)
 
-    def sample(
-        self, proposals: Proposals, gt_boxes: Tensor, gt_labels: Tensor, generator: torch.Generator | None = None
-    ) -> ProposalTargets:
+    def sample(self, proposals: Proposals, gt_boxes: Tensor, gt_labels: Tensor) -> ProposalTargets:
         """The RoIs of one image that the classifier learns from."""
-        generator = generator or self.generator
-        return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, generator)
+        return proposal_targets(proposals.boxes, gt_boxes, gt_labels, self.config.proposal_target, self.generator)
 
     def crop(self, maps: Sequence[Tensor], rois: Sequence[Tensor]) -> list[Tensor]:
         """Crops of all RoIs of the batch, from each map."""

@@ -95,7 +95,7 @@ def shapes(data: str = "shapes") -> TrainConfig:
 
 
 def mobile(data: str = "voc2007") -> TrainConfig:
-    """MobileNetV2 on small photos: a detector that a laptop trains in about an hour and runs in a blink."""
+    """MobileNetV2 on small photos: a detector that a CPU trains in an hour and a half and runs in a blink."""
     model = Config(
         backbone="mobilenet_v2",
         preprocessing=PreprocessingConfig(target_size=352, max_size=588),

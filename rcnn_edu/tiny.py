@@ -1,4 +1,4 @@
-"""`tiny`: a backbone of half a million weights that learns the shapes from nothing in minutes, on a CPU.
+"""`tiny`: a backbone of 0.9 million weights that learns the shapes from nothing in minutes, on a CPU.
 
 Residual blocks with GroupNorm, which unlike BatchNorm needs neither pretraining nor large batches (arXiv 1803.08494).
 """

@@ -70,12 +70,11 @@ def remarks(config: TrainConfig, training: DetectionDataset, validation: Detecti
     lines = []
     for name, dataset in (("train", training), ("val", validation)):
         lines += [f"left out: {problem}" for problem in dataset.problems]
-        if dataset.problems:
-            lines.append(f"{name}: {len(dataset.problems)} problems left out; {len(dataset):,} images to use")
+        if count := len(dataset.problems):
+            are = "problem is" if count == 1 else "problems are"
+            lines.append(f"{name}: {count:,} {are} left out, {len(dataset):,} images stay")
     if both := len(set(training.image_ids) & set(validation.image_ids)):
-        lines.append(
-            f"WARNING: {both} of the {len(validation):,} images to evaluate on are trained on; AP means little"
-        )
+        lines.append(f"WARNING: {both} of the {len(validation):,} images to evaluate on are trained on too")
     model = config.model
     untrained = model.backbone != "tiny" and not model.pretrained and model.backbone_weights is None
     if untrained and model.frozen_stages is None and not config.resume:

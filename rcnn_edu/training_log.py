@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -73,7 +72,7 @@ class TrainingLog:
             "waiting": self._waited / passed,
             "memory_gb": self._memory(),
         }
-        self._since, self._images, self._waited = time.perf_counter(), 0, 0.0
+        self._measure_anew()
         self._write(record)
         self._bar.set_postfix_str(
             f"loss {record['total']:.3f}, lr {learning_rate:.2g}, {record['images_per_second']:.1f} images/s, "
@@ -84,7 +83,7 @@ class TrainingLog:
     def evaluation(self, step: int, measured: dict[str, Any]) -> None:
         """Write down an evaluation."""
         self._write({"step": step, **{k: v for k, v in measured.items() if not isinstance(v, dict)}})
-        self._since = time.perf_counter()
+        self._measure_anew()
 
     def say(self, line: str) -> None:
         """Print a line above the bar, also in a process that writes nothing else."""
@@ -95,6 +94,10 @@ class TrainingLog:
         self._bar.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
+
+    def _measure_anew(self) -> None:
+        """Speed and waiting are counted from here: an evaluation is no part of them."""
+        self._since, self._images, self._waited = time.perf_counter(), 0, 0.0
 
     def _forecast(self, passed: float) -> str:
         a_step = passed / (FORECAST_AT - FORECAST_FROM)
@@ -118,6 +121,10 @@ class TrainingLog:
         """Peak so far in GB: of the GPU, or of the process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e9
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return math.nan
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (1e9 if sys.platform == "darwin" else 1e6)
 

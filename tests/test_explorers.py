@@ -283,8 +283,23 @@ def test_a_photo_of_your_own(tmp_path: Path) -> None:
         running_photo(path, boxes=[(10, 20, 110, 120)], labels=["dog", "cat"])
     with pytest.raises(UserError, match=r"mine.png: the detector finds nothing in it; say what is there: boxes="):
         running_photo(path)
-    with pytest.raises(UserError, match="motorbike: no such file; give a photo's path, or one of: motorcycle"):
+    with pytest.raises(
+        UserError, match=r"motorbike: cannot be read \(No such file.*give a photo's path, or one of: mo"
+    ):
         running_photo("motorbike")
+
+
+def test_a_sample_with_boxes_of_your_own() -> None:
+    photo = running_photo("motorcycle", boxes=[(0, 0, 50, 50)], labels=["corner"])
+    assert photo.original.shape == running_photo().original.shape
+    assert (photo.labels, photo.original_boxes.tolist()) == (("corner",), [[0, 0, 50, 50]])
+
+
+def test_a_photo_of_your_own_is_turned_as_it_was_taken(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise is wanted
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "phone.jpg", exif=exif)
+    assert running_photo(tmp_path / "phone.jpg", boxes=[(1, 2, 3, 4)]).original.shape == (3, 300, 200)
 
 
 def test_a_photo_of_your_own_shows_what_the_detector_finds(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import weakref
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d, fold_batch_norms
+from rcnn_edu.frozen_batch_norm import FrozenBatchNormConv2d, fold_batch_norms, weights_made_once
 
 
 def randomize(network: nn.Module) -> None:
@@ -153,3 +154,30 @@ def test_a_depthwise_convolution_gives_float32_under_autocast_and_the_right_grad
     (gradient,) = torch.autograd.grad(found.square().sum(), folded.weight)
     (wanted,) = torch.autograd.grad(expected.square().sum(), conv.weight)
     torch.testing.assert_close(gradient, wanted)
+
+
+def test_threads_may_use_one_model_at_a_time_of_their_own() -> None:
+    """What is made of the weights for several calls belongs to the thread that makes them."""
+    torch.manual_seed(0)
+    conv = FrozenBatchNormConv2d(nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8).eval())
+    x = torch.rand(1, 8, 5, 5)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with weights_made_once(conv):
+            inside.set()
+            leave.wait(10)
+
+    with torch.no_grad():
+        expected = conv.then_relu(x)
+        with weights_made_once(conv):
+            mine = conv.kept
+            thread = threading.Thread(target=other)
+            thread.start()
+            assert inside.wait(10)
+            assert conv.kept is mine
+            leave.set()
+            thread.join()
+            assert conv.kept is mine
+            torch.testing.assert_close(conv.then_relu(x), expected)
+    assert conv.kept is None

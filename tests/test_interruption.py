@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -58,3 +59,17 @@ def test_an_error_ends_the_program_though_its_workers_ignore_signals() -> None:
     assert done.stdout == "0\n"
     assert done.returncode == 1
     assert done.stderr.strip() == "an error of its own"
+
+
+def test_a_run_in_another_thread_is_not_interrupted() -> None:
+    """Python hands signals to the main thread alone; elsewhere there is nothing to set."""
+    seen: list[list[int]] = []
+
+    def run() -> None:
+        with stop_signals() as received:
+            seen.append(received)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [[]]

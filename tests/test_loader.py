@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,6 +63,13 @@ def test_the_shares_of_all_processes_and_passes_make_up_each_batch(
         mine = [share[place * passes : (place + 1) * passes] for share in shares]
         assert [key for of_process in mine for of_pass in of_process for key in of_pass] == whole
         assert {len(of_pass) for of_process in mine for of_pass in of_process} == {12 // processes // passes}
+
+
+def test_wide_and_tall_batches_come_mixed() -> None:
+    """All wide ones first, and then all tall ones, would make the network forget the ones for the others."""
+    kinds = [batch[0].row < 60 for batch in batches(60, 60, 4, 30)]
+    assert kinds.count(True) == 15
+    assert sum(one != other for one, other in pairwise(kinds)) > 8
 
 
 def test_each_place_of_each_step_has_its_own_seed() -> None:

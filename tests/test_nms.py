@@ -214,7 +214,7 @@ def test_batched_nms_is_nms_class_by_class(max_kept: int | None) -> None:
 
 
 @pytest.mark.parametrize("max_kept", [None, 7])
-def test_a_gpus_one_pass_over_classes_movedapart_keeps_the_same(max_kept: int | None) -> None:
+def test_a_gpus_one_pass_over_classes_moved_apart_keeps_the_same(max_kept: int | None) -> None:
     boxes = torch.cat([jittered(random_boxes(12), 10, pixels=9), torch.tensor([[0.0, 0, math.inf, 5]])])
     scores, classes = torch.rand(len(boxes)), torch.randint(0, 4, (len(boxes),))
     scores[::9] = torch.nan

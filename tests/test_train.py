@@ -126,6 +126,8 @@ def test_a_checkpoint_tells_nothing_of_the_folders_that_it_was_made_in(
 
 def test_the_model_is_the_average_of_the_weights_and_the_checkpoint_the_last(finished: tuple[Path, str]) -> None:
     averaged, last = (read_checkpoint(finished[0] / name) for name in ("model.pt", "checkpoint.pt"))
+    assert len(last["trained_on"]["images"]) == 10
+    assert last["trained_on"] == averaged["trained_on"]
     for name, average in last["training"]["averaged"].items():
         assert torch.equal(average, averaged["weights"][name])
     assert not torch.equal(averaged["weights"]["rpn.rpn_net.weight"], last["weights"]["rpn.rpn_net.weight"])
@@ -318,6 +320,61 @@ def test_an_image_that_breaks_only_when_decoded_is_refused(
     refuse(training(data, tmp_path / "run", "--steps", "6", "--workers", workers), image)
 
 
+def test_an_image_to_evaluate_on_that_breaks_when_decoded_is_refused(
+    refuse: Refuse, shapes: Path, tmp_path: Path
+) -> None:
+    data = _copy(shapes, tmp_path / "data")
+    image = _break(data / "JPEGImages" / "val_00001.jpg")
+    refuse(training(data, tmp_path / "run", "--steps", "1"), image, "cannot be decoded")
+    done = succeed(training(data, tmp_path / "run", "--steps", "1", "--overwrite", "--skip-bad"))
+    assert f"left out: {image}" in done.stderr
+
+
+def weights_after(arguments: list[str], folder: Path) -> dict[str, torch.Tensor]:
+    """Trains in this process."""
+    import_module("rcnn_edu.train").main(arguments[3:])
+    weights: dict[str, torch.Tensor] = read_checkpoint(folder / "model.pt")["weights"]
+    return weights
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--clip-norm", "0.001"],
+        ["--no-flip"],
+        ["--target-sizes", "64"],
+        ["--momentum", "0.0"],
+        ["--weight-decay", "0.5"],
+        ["--schedule", "step"],
+        ["--warmup-steps", "9"],
+        ["--amp", "bf16"],
+        ["--seed", "1"],
+        ["--classifier-sigma", "3.0"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_training_has_an_effect(shapes: Path, tmp_path: Path, options: list[str]) -> None:
+    sgd = [
+        "--steps",
+        "3",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        "0.01",
+        "--warmup-steps",
+        "0",
+        "--clip-norm",
+        "None",
+    ]
+    with_it, without = (
+        weights_after(training(shapes, tmp_path / name, *sgd, *more), tmp_path / name)
+        for name, more in (("with", options), ("without", []))
+    )
+    name = "classifier.cls_score_net.weight"
+    assert torch.isfinite(with_it[name]).all()
+    assert (with_it[name] - without[name]).abs().max() > 1e-6
+
+
 def test_with_skip_bad_it_is_left_out_and_counted(shapes: Path, tmp_path: Path) -> None:
     data = _copy(shapes, tmp_path / "data")
     image = _break(data / "JPEGImages" / "train_00004.jpg")
@@ -431,8 +488,8 @@ def test_what_is_left_out_of_both_splits_is_told(shapes: Path, tmp_path: Path) -
     for line in (
         "train_00002.xml",
         "val_00001.xml",
-        "train: 1 problems left out; 9 images",
-        "val: 1 problems left out; 2",
+        "train: 1 problem is left out, 9 images",
+        "val: 1 problem is",
     ):
         assert line in done.stderr
     assert "trained on too" not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rcnn_edu.errors import UserError
 from rcnn_edu.training_log import TrainingLog, duration, read_metrics
 
 CPU = torch.device("cpu")
@@ -64,6 +65,27 @@ def test_the_share_of_time_spent_waiting_for_data_is_written_down(tmp_path: Path
     assert record["waiting"] == 0.25
     assert record["images_per_second"] == 8.0
     assert record["total"] == 3.5
+
+
+def test_an_evaluation_is_no_part_of_the_speed(tmp_path: Path, clock: Clock) -> None:
+    with TrainingLog(tmp_path, 100, 0, CPU) as log:
+        for _ in range(2):  # 2 images/s, half of the time waiting
+            clock.now += 1.0
+            log.step(2, 0.5)
+        log.evaluation(2, {"map_area": 0.5})
+        clock.now += 1.0
+        log.step(2, 0.5)
+        log.losses(3, {"classification": 1.0}, 0.1)
+    *_, record = read_metrics(tmp_path / "metrics.jsonl")
+    assert (record["images_per_second"], record["waiting"]) == (2.0, 0.5)
+
+
+def test_the_metrics_of_another_program_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"iteration": 19, "loss": 1.5}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: has a line without a step; it is of another program"):
+        TrainingLog(tmp_path, 10, 0, CPU)
+    assert "iteration" in path.read_text()
 
 
 def test_a_process_that_does_not_write_leaves_the_files_of_the_one_that_does(

@@ -85,13 +85,10 @@ def _locate(config: DataConfig) -> tuple[list[tuple[Path, str]], list[tuple[Path
     if config.data in ("voc2007", "voc0712"):
         if config.download:
             return download_voc(config.data, config.data_folder)
-        devkit = config.data_folder / "VOCdevkit"
+        devkit = config.data_folder.expanduser() / "VOCdevkit"
         train = [(devkit / "VOC2007", "trainval")]
         if config.data == "voc0712":
             train.append((devkit / "VOC2012", "trainval"))
-        for root, _ in train:
-            if not root.is_dir():
-                raise UserError(f"{root}: {config.data} is not there; add --download, or say where with --data-folder")
         return train, [(devkit / "VOC2007", "test")]
     root = Path(config.data)
     return [(root, config.train_split)], [(root, config.val_split)]
@@ -105,5 +102,8 @@ def _join(config: DataConfig, places: list[tuple[Path, str]]) -> DetectionDatase
         if config.classes is not None:
             raise UserError("--classes and --discover-classes exclude each other; give one of them")
         classes = None
+    for root, _ in places:
+        if config.data in ("voc2007", "voc0712") and not root.is_dir():
+            raise UserError(f"{root}: {config.data} is not there; add --download, or say where with --data-folder")
     parts = [VOCDataset(root, split, classes, config.skip_bad) for root, split in places]
     return parts[0] if len(parts) == 1 else JoinedDataset(parts)

@@ -12,9 +12,9 @@ from torch import Tensor
 from rcnn_edu.backbone import feature_size
 from rcnn_edu.checkpoint import load
 from rcnn_edu.config import PreprocessingConfig
-from rcnn_edu.data.images import BadImage, read_image
 from rcnn_edu.data.samples import SAMPLES, sample
 from rcnn_edu.errors import UserError
+from rcnn_edu.media import Unreadable, read_photo
 from rcnn_edu.preprocessing import resize, resize_scale, resized_size
 
 Corners = tuple[float, float, float, float]
@@ -61,21 +61,22 @@ def running_photo(
     objects are what the shipped detector finds in the photo. config: how the photo is resized.
     Raises `UserError` for a file that cannot be read, and for a photo in which nothing is found.
     """
-    if str(photo) in SAMPLES and boxes is None:
+    if str(photo) in SAMPLES:
         shipped = sample(str(photo))
-        name, original, original_boxes, names = shipped.name, shipped.image, shipped.boxes, shipped.labels
+        name, original = shipped.name, shipped.image
     else:
-        path = Path(photo)
+        name = Path(photo).name
         try:
-            original = read_image(path)
-        except BadImage as error:
-            raise UserError(f"{photo}: {error}; give a photo's path, or one of: {', '.join(SAMPLES)}") from None
-        name = path.name
-        if boxes is None:
-            original_boxes, names = _found(original, name)
-        else:
-            original_boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-            names = tuple(labels or ["object"] * len(original_boxes))
+            original = torch.from_numpy(read_photo(Path(photo))).permute(2, 0, 1).contiguous()
+        except Unreadable as error:
+            raise UserError(f"{error}; give a photo's path, or one of: {', '.join(SAMPLES)}") from None
+    if boxes is not None:
+        original_boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        names = tuple(labels or ["object"] * len(original_boxes))
+    elif str(photo) in SAMPLES:
+        original_boxes, names = shipped.boxes, shipped.labels
+    else:
+        original_boxes, names = _found(original, name)
     if len(names) != len(original_boxes):
         raise UserError(f"{photo}: {len(original_boxes)} boxes, but {len(names)} labels")
     height, width = original.shape[1:]

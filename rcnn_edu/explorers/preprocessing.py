@@ -19,7 +19,6 @@ from rcnn_edu.explorers.photo import RunningPhoto, running_photo
 from rcnn_edu.preprocessing import normalize, resize, resize_scale, resized_size
 
 TORCHVISION, CAFFE = PreprocessingConfig(preset="torchvision"), PreprocessingConfig(preset="caffe")
-BLUE_FIRST = (2, 1, 0)
 
 
 def annotation_picture(photo: RunningPhoto) -> Explorer:
