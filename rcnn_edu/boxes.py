@@ -35,7 +35,8 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     # A matrix (M, N) for each axis, not one of (N, M, 2): long rows of numbers are what a processor is fast at.
     ax1, ay1, ax2, ay2 = a.t().contiguous()
     bx1, by1, bx2, by2 = b.t().contiguous()[:, :, None]
-    intersection = _overlap(ax1, ax2, bx1, bx2) * _overlap(ay1, ay2, by1, by2)
+    width, height = _overlap(ax1, ax2, bx1, bx2), _overlap(ay1, ay2, by1, by2)
+    intersection = width * height if width.requires_grad else width.mul_(height)  # a gradient needs both factors
     union = (box_area(a) + box_area(b)[:, None]).sub_(intersection)
     # An inverted box has no intersection with anything, so only 0/0 and non-finite boxes are left to mend.
     return torch.nan_to_num_(intersection / union, nan=0.0, posinf=0.0, neginf=0.0).t()
