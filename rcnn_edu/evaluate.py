@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from rcnn_edu.data.choose import DetectionDataset, choose_validation
 from rcnn_edu.data.loader import usable_workers
 from rcnn_edu.distributed import Processes, start_processes
 from rcnn_edu.errors import UserError
-from rcnn_edu.interruption import end_deaf_children, leave_signals_to_parent
+from rcnn_edu.interruption import Interrupted, end_deaf_children, leave_signals_to_parent
 from rcnn_edu.metrics import COCOResult, VOCResult, coco_ap, format_table, voc_ap
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.training_config import DataConfig
@@ -74,11 +74,13 @@ def run_detector(
     workers: int = 2,
     skip_bad: bool = False,
     processes: Processes = Processes(),
+    stop: Callable[[], bool] = bool,
 ) -> list[Result]:
     """Detect in every image of `dataset`, one at a time; the model's mode is put back.
 
     Of N processes each takes every Nth image; the first returns the results of all, in order, the others none.
     An image that cannot be decoded raises `UserError`, or, with `skip_bad`, is reported and left out.
+    stop: asked before each image; raises `Interrupted` when it says so. Processes must be asked alike.
     """
     was_training = model.training
     model.eval()
@@ -93,6 +95,8 @@ def run_detector(
     results = []
     with processes.together(), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for index, decoded in zip(share, bar, strict=True):
+            if stop():
+                raise Interrupted
             if isinstance(decoded, UserError):
                 if not skip_bad:
                     raise decoded

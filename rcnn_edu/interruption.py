@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+
+class Interrupted(Exception):
+    """Work was given up because the program was asked to stop."""
+
+
 GRACE = 2.0
 """Seconds within which further signals are the same wish: torchrun passes on what the terminal has sent already."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -26,11 +26,10 @@ from rcnn_edu.data.batches import Share, network_seed, target_size
 from rcnn_edu.data.choose import DetectionDataset
 from rcnn_edu.data.loader import Batch, training_loader
 from rcnn_edu.distributed import Processes
-from rcnn_edu.draw import detection_grid, plot_losses
 from rcnn_edu.errors import UserError
-from rcnn_edu.evaluate import Result, measure, run_detector, summary, write_results
-from rcnn_edu.interruption import stop_signals
-from rcnn_edu.metrics import format_table
+from rcnn_edu.evaluate import Result, measure, run_detector, summary
+from rcnn_edu.finished_run import write_finished_run
+from rcnn_edu.interruption import Interrupted, stop_signals
 from rcnn_edu.model import FasterRCNN
 from rcnn_edu.optimization import LossCheck, learning_rate, make_optimizer
 from rcnn_edu.targets import check_targets
@@ -51,6 +50,8 @@ class Run:
     processes: Processes
     done: int = 0
     """Steps that are finished."""
+    received: Sequence[int] = ()
+    """Signals that ask the run to stop."""
 
     def __post_init__(self) -> None:
         config, count = self.config, self.processes.count
@@ -74,46 +75,52 @@ class Run:
 
     def go(self) -> None:
         """Train from where the run is to its last step, and finish; or stop early when asked to."""
-        config, processes, check = self.config, self.processes, LossCheck()
+        config, share = self.config, Share(self.processes.rank, self.processes.count, self.config.accumulate)
         loader = training_loader(
             self.training, config.batch_size, config.seed, config.steps, self.done, config.flip, config.workers,
-            self.device.type == "cuda", Share(processes.rank, processes.count, config.accumulate),
+            self.device.type == "cuda", share,
         )  # fmt: skip
-        self.model.train()
-        asked = time.perf_counter()
         with (
-            TrainingLog(config.output, config.steps, self.done, self.device, processes.first) as log,
-            stop_signals() as received,
+            TrainingLog(config.output, config.steps, self.done, self.device, self.processes.first) as log,
+            stop_signals() as self.received,
         ):
-            if processes.any(self.evaluation_is_missing()):
+            try:
+                self.take_steps(loader, log)
+                self.finish(log)
+            except Interrupted:
+                self.say_how_to_go_on(log)
+
+    def take_steps(self, loader: Iterable[Batch], log: TrainingLog) -> None:
+        """All steps that are left. Raises `Interrupted` after a step, or in an evaluation, when asked to stop."""
+        config, processes, check = self.config, self.processes, LossCheck()
+        self.model.train()
+        if processes.any(self.evaluation_is_missing()):
+            self.evaluate(log)
+        asked = time.perf_counter()
+        for passes in zip(*[iter(loader)] * config.accumulate, strict=True):
+            waited = time.perf_counter() - asked
+            rate = learning_rate(config, self.done)
+            losses = self.step(passes, rate)
+            self.done += 1
+            with processes.together():  # from here on, all know what befell one of them
+                self.leave_out(passes, log)
+                check.follow(losses, [name for batch in passes for name in batch.image_ids], self.done)
+            stop = processes.any(bool(self.received))
+            last, due = self.done == config.steps, self.evaluation_is_due()
+            log.step(processes.count * sum(len(batch.images) for batch in passes), waited)
+            if last or self.done % config.log_every == 0:
+                values = processes.mean(torch.stack(list(losses.values()))).tolist()
+                log.losses(self.done, dict(zip(losses, values, strict=True)), rate)
+            # Also before an evaluation: that may take long, and the program may be ended before.
+            if stop or last or due or self.done % config.checkpoint_every == 0:
+                with processes.together():
+                    check.finish()
+                self.save()
+            if stop:
+                raise Interrupted
+            if due:
                 self.evaluate(log)
-            for passes in zip(*[iter(loader)] * config.accumulate, strict=True):
-                waited = time.perf_counter() - asked
-                rate = learning_rate(config, self.done)
-                losses = self.step(passes, rate)
-                self.done += 1
-                with processes.together():  # from here on, all know what befell one of them
-                    self.leave_out(passes, log)
-                    check.follow(losses, [name for batch in passes for name in batch.image_ids], self.done)
-                stop = processes.any(bool(received))
-                last = self.done == config.steps
-                log.step(processes.count * sum(len(batch.images) for batch in passes), waited)
-                if last or self.done % config.log_every == 0:
-                    values = processes.mean(torch.stack(list(losses.values()))).tolist()
-                    log.losses(self.done, dict(zip(losses, values, strict=True)), rate)
-                if stop or last or self.done % config.checkpoint_every == 0:
-                    with processes.together():
-                        check.finish()
-                    self.save()
-                if stop:
-                    self.say_how_to_go_on(log)
-                    return
-                if self.evaluation_is_due():
-                    if self.done % config.checkpoint_every:
-                        self.save()  # it may take long, and the program may be ended before
-                    self.evaluate(log)
-                asked = time.perf_counter()
-            self.finish(log)
+            asked = time.perf_counter()
 
     def step(self, passes: Sequence[Batch], rate: float) -> dict[str, Tensor]:
         """One step of the optimizer; returns the four losses of this process's share, detached.
@@ -169,10 +176,12 @@ class Run:
 
     def evaluation_is_missing(self) -> bool:
         """Whether the run was interrupted between a step and its evaluation."""
-        if not (self.evaluation_is_due() and self.processes.first):
-            return False
+        return self.evaluation_is_due() and self.processes.first and not self.is_evaluated()
+
+    def is_evaluated(self) -> bool:
+        """Whether what the model finds at this step is written down."""
         records = read_metrics(self.config.output / "metrics.jsonl")
-        return not any(record["step"] == self.done and "map_area" in record for record in records)
+        return any(record["step"] == self.done and "map_area" in record for record in records)
 
     def evaluate(self, log: TrainingLog) -> None:
         """Measure on the validation split, write it down, and say it in a line."""
@@ -188,7 +197,7 @@ class Run:
         config = self.config
         return run_detector(
             self.model, self.validation, self.device, self.bfloat16, config.workers, config.data.skip_bad,
-            self.processes,
+            self.processes, lambda: bool(self.received) and self.processes.count == 1,
         )  # fmt: skip
 
     def weights_to_use(self) -> AbstractContextManager[None]:
@@ -201,20 +210,11 @@ class Run:
             self.averaged.settle()
         results = self.detect()
         if self.processes.first:
-            classes, folder = self.model.classes, self.config.output
             voc, coco = measure(results, self.config.model.num_classes)
-            log.evaluation(self.done, summary(voc, coco, classes))
+            if not self.is_evaluated():  # a finished run may be resumed, and so finished again
+                log.evaluation(self.done, summary(voc, coco, self.model.classes))
             log.close()
-            write_results(folder, results, classes, voc, coco)
-            examples = [(self.validation[one.index][0], one.found, one.target) for one in results[:8]]
-            detection_grid(examples, classes, folder / "detections.png")
-            table = format_table(voc, classes, coco)
-            (folder / "ap.txt").write_text(table + "\n")
-            save_checkpoint(folder / "model.pt", self.model, self.model.trained_on)
-            plot_losses(read_metrics(folder / "metrics.jsonl"), folder / "losses.png")
-            print(table)
-            for name in ("model.pt", "losses.png", "detections.png", "metrics.jsonl", "ap.txt"):
-                print(folder / name)
+            write_finished_run(self.config.output, self.model, self.validation, results, voc, coco)
 
     def say_how_to_go_on(self, log: TrainingLog) -> None:
         """After a run that was stopped."""

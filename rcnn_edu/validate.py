@@ -87,12 +87,26 @@ def validate(root: str | Path, splits: Sequence[str] = (), classes: Sequence[str
     if not names:
         raise UserError(f"{folder / 'ImageSets' / 'Main'}: no lists of images; write trainval.txt, an id on each line")
     known = discover_classes(folder) if classes is None else check_classes(classes)
-    listed = {name: read_ids(folder, name) for name in names}
-    problems = [problem for name, ids in listed.items() for problem in repeated_ids(folder, name, ids)]
+    listed, problems = _lists(folder, names, needed=bool(splits))
+    problems += [problem for name, ids in listed.items() for problem in repeated_ids(folder, name, ids)]
     problems += _shared(folder, listed)
     annotations, found = read_annotations(folder, dict.fromkeys(chain(*listed.values())), known)
     problems += found + _undecodable(annotations)
     return Report(folder, {name: len(ids) for name, ids in listed.items()}, known, annotations, problems)
+
+
+def _lists(folder: Path, names: Sequence[str], needed: bool) -> tuple[dict[str, list[str]], list[Problem]]:
+    """The ids of each list. One that cannot be read is a problem, or, if it was asked for, a `UserError`."""
+    listed: dict[str, list[str]] = {}
+    problems = []
+    for name in names:
+        try:
+            listed[name] = read_ids(folder, name)
+        except UserError as error:
+            if needed:
+                raise
+            problems.append(Problem(str(error), "", ""))
+    return listed, problems
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

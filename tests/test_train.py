@@ -192,6 +192,43 @@ def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> No
     assert read_checkpoint(tmp_path / "run" / "checkpoint.pt")["training"]["step"] >= 2
 
 
+@pytest.mark.parametrize("evaluation", [1, 2], ids=["on the way", "at the end"])
+def test_stopped_in_an_evaluation_and_resumed_equals_uninterrupted(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], evaluation: int,
+) -> None:  # fmt: skip
+    run = import_module("rcnn_edu.run")
+    detector, calls = run.run_detector, []
+
+    def asked_to_stop(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == evaluation:
+            signal.raise_signal(signal.SIGTERM)
+        return detector(*arguments)
+
+    monkeypatch.setattr(run, "run_detector", asked_to_stop)
+    arguments = training(shapes, tmp_path / "run", *EIGHT_STEPS)
+    import_module("rcnn_edu.train").main(arguments[3:])
+    assert len(calls) == evaluation
+    assert f"stopped after step {4 * evaluation} of 8; go on with --resume" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+    import_module("rcnn_edu.train").main([*arguments[3:], "--resume"])
+    for name in ("ap.json", "detections.json"):
+        assert (tmp_path / "run" / name).read_text() == (finished[0] / name).read_text()
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "map_area" in record] == [4, 8]
+
+
+def test_a_finished_run_may_be_resumed_and_says_the_same(
+    finished: tuple[Path, str], shapes: Path, tmp_path: Path
+) -> None:
+    output = _run_folder(finished, tmp_path / "run")
+    succeed(training(shapes, output, *EIGHT_STEPS, "--resume"))
+    assert (output / "ap.txt").read_text() == (finished[0] / "ap.txt").read_text()
+    assert (output / "metrics.jsonl").read_text() == (finished[0] / "metrics.jsonl").read_text()
+
+
 def test_resuming_with_other_options_is_refused(refuse: Refuse, finished: tuple[Path, str], shapes: Path) -> None:
     again = training(shapes, finished[0], *EIGHT_STEPS, "--resume", "--learning-rate", "0.5")
     refuse(again, finished[0], "--learning-rate 0.0015 (now 0.5)")

@@ -161,3 +161,18 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_an_empty_list_is_one_problem_and_the_others_are_checked(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = dataset / "ImageSets" / "Main"
+    (lists / "val.txt").write_text("\n")
+    break_png(dataset, "train_00001")
+    code, lines, _ = run(capsys, dataset, "--classes", *SHAPE_CLASSES)
+    assert code == 1
+    assert f"{lists / 'val.txt'}: the list is empty; write an image id on each line" in lines
+    assert any("train_00001.png: cannot be decoded" in line for line in lines)
+    code, _, error = run(capsys, dataset, "--split", "val")
+    assert code == 2
+    assert "the list is empty" in error

@@ -30,9 +30,7 @@ def find_voc_folder(root: str | Path) -> Path:
     """
     root = Path(root).expanduser()
     if not root.exists():
-        raise UserError(
-            f"{root}: no such folder; name a dataset with --data PATH, or get VOC with --data voc2007 --download"
-        )
+        raise UserError(f"{root}: no such folder; check the path, or get VOC with --data voc2007 --download")
     if not root.is_dir():
         raise UserError(f"{root}: is a file; name the folder that holds JPEGImages, Annotations and ImageSets/Main")
     if _is_voc(root):
