@@ -34,7 +34,6 @@ from rcnn_edu.batch_steps import (
     propose_all,
     sample_all,
 )
-from rcnn_edu.boxes import clip_boxes
 from rcnn_edu.classifier import (
     Classifier,
     ClassifierOutput,
@@ -42,7 +41,7 @@ from rcnn_edu.classifier import (
     classifier_loss,
     detections,
     mean_over_space,
-)  # fmt: skip
+)
 from rcnn_edu.config import Config, ProposalConfig
 from rcnn_edu.crop_pooling import crop_maps
 from rcnn_edu.frozen_batch_norm import weights_made_once
@@ -163,8 +162,8 @@ class FasterRCNN(nn.Module):
         output = self.classify(features, rois)
         detected = detect_all(output, rois, batch.sizes, self.config.detection, self.config.proposal_target.target_std)
         return [
-            {"boxes": clip_boxes(found.boxes / factors, size), "labels": found.labels, "scores": found.scores}
-            for found, factors, size in zip(detected, batch.factors(), batch.original_sizes, strict=True)
+            {"boxes": found.boxes / factors, "labels": found.labels, "scores": found.scores}
+            for found, factors in zip(detected, batch.factors(), strict=True)
         ]
 
     def trace(self, image: Tensor, target: Target | None = None) -> Trace:

@@ -30,7 +30,7 @@ class Proposals(NamedTuple):
     scores: Tensor
     """`(P,)` float32: their objectness."""
     non_finite: Tensor
-    """0-d int64: rows dropped since a score, a coefficient or the box was not finite; above 0: training diverged."""
+    """0-d int64: rows dropped because a score or coefficient was not finite; above 0 means that training diverged."""
 
 
 def propose(
@@ -68,10 +68,8 @@ def candidates(
 
     ranked = torch.where(finite, objectness, -torch.inf)
     scores, best = ranked.topk(min(config.pre_nms_top_n, len(ranked)))
-    decoded = decode_boxes(anchors[best], coefficients[best])
-    boxes = clip_boxes(decoded, image_size)
+    boxes = clip_boxes(decode_boxes(anchors[best], coefficients[best]), image_size)
 
-    too_far = finite[best] & ~torch.isfinite(decoded).all(dim=1)  # beyond the largest number
     sides = boxes[:, 2:] - boxes[:, :2]
-    usable = finite[best] & ~too_far & (sides > 0).all(dim=1) & (sides >= config.min_size).all(dim=1)
-    return boxes, torch.where(usable, scores, torch.nan), (~finite).sum() + too_far.sum()
+    usable = finite[best] & (sides > 0).all(dim=1) & (sides >= config.min_size).all(dim=1)
+    return boxes, torch.where(usable, scores, torch.nan), (~finite).sum()

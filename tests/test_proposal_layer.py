@@ -160,7 +160,6 @@ def test_coefficients_that_overflow_give_no_box_that_is_not_finite() -> None:
     found = propose(torch.rand(4), coefficients, random_boxes(4, SIZE), SIZE)
     assert torch.isfinite(found.boxes).all()
     assert len(found.boxes) == 1  # the last one fills the image; the others left it or have no height
-    assert int(found.non_finite) == 2  # the first two lie beyond the largest number
 
 
 def test_perfect_coefficients_propose_the_objects_themselves() -> None:
