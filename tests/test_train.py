@@ -485,7 +485,8 @@ def test_a_new_run_in_an_old_folder_leaves_nothing_of_the_old_one(
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ, OMP_NUM_THREADS="1"),
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (output / "checkpoint.pt").exists():
+    old = [output / name for name in ("checkpoint.pt", "model.pt", "ap.txt")]
+    while time.monotonic() < deadline and any(path.exists() for path in old):
         time.sleep(0.02)
     process.kill()
     process.communicate(timeout=60)
